@@ -1,0 +1,15 @@
+# DETOUR_SANITIZE applies to every target of the build, or ABI and reports would be wrong.
+if(DETOUR_SANITIZE)
+  add_compile_options(-fsanitize=${DETOUR_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${DETOUR_SANITIZE})
+  add_compile_definitions(DETOUR_SANITIZED=1)
+else()
+  add_compile_options(-fno-plt -fstack-protector-strong)
+  add_compile_definitions($<$<CONFIG:RelWithDebInfo>:_FORTIFY_SOURCE=2>)
+  add_link_options(-Wl,-z,relro,-z,now)
+endif()
+if(DETOUR_BUILD_FUZZ)
+  # Coverage for the libraries; each fuzz target adds the fuzzer's own main().
+  add_compile_options(-fsanitize=fuzzer-no-link)
+  add_link_options(-fsanitize=fuzzer-no-link)
+endif()

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+
+/// Flags, environment and files, turned into one checked value.
+namespace detour::config {
+
+/// Which program the command line was written for; decides defaults and exit codes.
+enum class Personality : std::uint8_t {
+  kDetour,  ///< `detour serve`: long options.
+  kDerper,  ///< Started under the name derper: derper's flags, defaults and exit codes.
+};
+
+/// An address to listen on. An empty `host` means all addresses, IPv4 and IPv6.
+struct ListenAddress {
+  std::string host;  ///< IPv4 or IPv6 literal without brackets, or empty.
+  std::uint16_t port = 0;
+
+  friend bool operator==(const ListenAddress&, const ListenAddress&) = default;
+};
+
+enum class HomePage : std::uint8_t { kDefault, kBlank, kRedirect };
+
+/// Everything `detour serve` runs on. Checked: a value that got here can be used as it is.
+struct Config {
+  Personality personality = Personality::kDetour;
+
+  ListenAddress listen{.host = "", .port = 443};
+  bool tls = true;
+  std::optional<std::uint16_t> http_port = 80;  ///< Plain HTTP beside TLS; nullopt = off.
+  bool stun = true;
+  std::uint16_t stun_port = 3478;
+  bool derp = true;
+
+  std::string hostname;
+  std::string key_file;
+  std::string cert_dir;
+  std::string cert_file;  ///< Explicit --cert/--key win over cert_dir.
+  std::string cert_key_file;
+  /// Serve a leaf whose issuer is not in the file although no public root signed it: a private CA.
+  bool allow_incomplete_chain = false;
+
+  HomePage home = HomePage::kDefault;
+  std::string home_redirect;
+
+  std::uint32_t workers = 1;
+  Duration tcp_keepalive_time = std::chrono::minutes(10);
+  Duration tcp_user_timeout = std::chrono::seconds(15);
+  Duration tcp_write_timeout = std::chrono::seconds(2);  ///< Zero = none.
+  std::uint32_t queue_packets_max = 32;  ///< Per client, for data and for disco each.
+
+  // Who may read /debug pages.
+  std::string debug_key_file;                    ///< TS_DEBUG_KEY_PATH.
+  std::string debug_allow_ip;                    ///< TS_ALLOW_DEBUG_IP.
+  std::vector<std::string> debug_trusted_cidrs;  ///< TS_DEBUG_TRUSTED_CIDRS.
+};
+
+}  // namespace detour::config

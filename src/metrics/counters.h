@@ -1,0 +1,124 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace detour::metrics {
+
+/// A number with one writing thread and any readers: no lock prefix, no shared cache line.
+class Counter {
+ public:
+  void add(std::uint64_t amount = 1) {
+    value_.store(value_.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+  }
+  void sub(std::uint64_t amount = 1) {
+    value_.store(value_.load(std::memory_order_relaxed) - amount, std::memory_order_relaxed);
+  }
+  [[nodiscard]] std::uint64_t get() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
+/// Why a packet was not delivered. Order and names are those of the exported labels.
+enum class DropReason : std::uint8_t {
+  kUnknownDest,
+  kUnknownDestOnFwd,
+  kGoneDisconnected,
+  kQueueHead,
+  kQueueTail,
+  kWriteError,
+  kDupClient,
+};
+inline constexpr std::size_t kDropReasonCount = 7;
+
+enum class PacketKind : std::uint8_t { kDisco, kOther };
+inline constexpr std::size_t kPacketKindCount = 2;
+
+struct PacketsAndBytes {
+  Counter packets;
+  Counter bytes;  ///< Payload bytes.
+};
+
+/// Upper bounds of derp_buffered_write_frames; the last bucket is +Inf.
+inline constexpr std::array<std::uint64_t, 16> kWriteFrameBounds = {0, 1, 2,  3,  4,  5,  6,  7,
+                                                                    8, 9, 10, 15, 20, 25, 50, 100};
+
+/// A histogram over fixed upper bounds; counts are per bucket, made cumulative when read.
+template <std::size_t N>
+class Histogram {
+ public:
+  explicit constexpr Histogram(const std::array<std::uint64_t, N>& bounds) : bounds_(bounds) {}
+
+  void observe(std::uint64_t value) {
+    std::size_t i = 0;
+    while (i < N && value > bounds_[i]) ++i;
+    buckets_[i].add();
+    sum_.add(value);
+  }
+  [[nodiscard]] std::uint64_t bucket(std::size_t i) const { return buckets_[i].get(); }
+  [[nodiscard]] std::uint64_t sum() const { return sum_.get(); }
+
+ private:
+  const std::array<std::uint64_t, N>& bounds_;
+  std::array<Counter, N + 1> buckets_;
+  Counter sum_;
+};
+
+/// What one worker counts. Written by that worker alone, read by anyone; sums over workers are
+/// exported.
+///
+/// Gauges (connections and the like) are pairs of "up" and "down" in one wrapping counter, so that
+/// a client may arrive on one worker and be counted out on another.
+struct alignas(64) WorkerCounters {
+  Counter accepts;  ///< DERP connections taken over.
+  std::array<PacketsAndBytes, kPacketKindCount> received;
+  std::array<PacketsAndBytes, kPacketKindCount> sent;
+  std::array<std::array<PacketsAndBytes, kPacketKindCount>, kDropReasonCount> dropped;
+  Counter got_ping;
+  Counter sent_pong;
+  Counter peer_gone_disconnected;
+  Counter peer_gone_not_here;
+  Counter home_moves_in;
+  Counter home_moves_out;
+  Counter write_timeouts;
+  Counter current_connections;
+  Counter current_home_connections;
+  Counter current_notideal_connections;
+  Histogram<kWriteFrameBounds.size()> buffered_write_frames{kWriteFrameBounds};
+  /// Exponential moving average of time in queue, in milliseconds, as raw bits of a double.
+  std::atomic<double> average_queue_duration_ms{0};
+
+  // TLS handshakes finished, by version: 1.0, 1.1, 1.2, 1.3, unknown.
+  std::array<Counter, 5> tls_requests;
+  std::array<Counter, 5> tls_active;
+  Counter tcp_accepted;  ///< On the TLS listener.
+  Counter tcp_rejected;
+
+  // STUN.
+  Counter stun_success;
+  Counter stun_not_stun;
+  Counter stun_read_error;
+  Counter stun_write_error;
+  Counter stun_no_local_addr;
+  Counter stun_ipv4;
+  Counter stun_ipv6;
+
+  // Ours alone: bounds that bit.
+  Counter handshake_timeouts;
+  Counter handshake_failures;
+  Counter http_head_too_large;
+  Counter accept_paused;
+  Counter control_frames_dropped;
+  Counter logins;
+
+  void drop(DropReason reason, PacketKind kind, std::uint64_t payload_bytes) {
+    auto& cell = dropped[static_cast<std::size_t>(reason)][static_cast<std::size_t>(kind)];
+    cell.packets.add();
+    cell.bytes.add(payload_bytes);
+  }
+};
+
+}  // namespace detour::metrics
