@@ -744,3 +744,88 @@ func (r *Relay) Get(path string) (*http.Response, []byte, error) {
 	body, err := io.ReadAll(res.Body)
 	return res, body, err
 }
+
+// Vars fetches /debug/vars and gives it as one flat map: nested names are joined with a dot.
+func (r *Relay) Vars(t testing.TB) map[string]any {
+	t.Helper()
+	res, body, err := r.Get("/debug/vars")
+	if err != nil {
+		t.Fatalf("GET /debug/vars: %v", err)
+	}
+	if res.StatusCode != 200 {
+		t.Fatalf("GET /debug/vars: status %d: %s", res.StatusCode, body)
+	}
+	var tree map[string]any
+	if err := json.Unmarshal(body, &tree); err != nil {
+		t.Fatalf("/debug/vars is not JSON: %v\n%s", err, body)
+	}
+	flat := map[string]any{}
+	var walk func(prefix string, v map[string]any)
+	walk = func(prefix string, v map[string]any) {
+		for k, v := range v {
+			if sub, ok := v.(map[string]any); ok {
+				walk(prefix+k+".", sub)
+				continue
+			}
+			flat[prefix+k] = v
+		}
+	}
+	walk("", tree)
+	return flat
+}
+
+// Var is one number of Vars; NaN-like absence is a failure.
+func (r *Relay) Var(t testing.TB, name string) float64 {
+	t.Helper()
+	v, ok := r.Vars(t)[name].(float64)
+	if !ok {
+		t.Fatalf("/debug/vars has no number %q", name)
+	}
+	return v
+}
+
+// WantVar waits up to 5 s until a number of Vars is want and gives the last value seen.
+func (r *Relay) WantVar(t testing.TB, name string, want float64) float64 {
+	t.Helper()
+	var v float64
+	Poll(5*time.Second, func() bool { v = r.Var(t, name); return v == want })
+	return v
+}
+
+// Varz fetches /debug/varz and gives every sample by its full name with labels.
+func (r *Relay) Varz(t testing.TB) map[string]float64 {
+	t.Helper()
+	res, body, err := r.Get("/debug/varz")
+	if err != nil {
+		t.Fatalf("GET /debug/varz: %v", err)
+	}
+	if res.StatusCode != 200 {
+		t.Fatalf("GET /debug/varz: status %d: %s", res.StatusCode, body)
+	}
+	return ParseVarz(t, string(body))
+}
+
+// ParseVarz reads Prometheus text.
+func ParseVarz(t testing.TB, text string) map[string]float64 {
+	t.Helper()
+	samples := map[string]float64{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		i := strings.LastIndexByte(line, ' ')
+		if i < 0 {
+			t.Fatalf("metrics line %q: want name and value", line)
+		}
+		v, err := strconv.ParseFloat(line[i+1:], 64)
+		if err != nil {
+			t.Fatalf("metrics line %q: %v", line, err)
+		}
+		if _, twice := samples[line[:i]]; twice {
+			t.Errorf("metrics: %s comes twice", line[:i])
+		}
+		samples[line[:i]] = v
+	}
+	return samples
+}
