@@ -16,8 +16,13 @@ namespace detour::http {
 
 /// A request head beyond this size is refused.
 inline constexpr std::size_t kRequestHeadMax = 16 * 1024;
+/// More header fields than this are refused: beyond what browsers and proxies send.
+inline constexpr std::size_t kRequestHeadersMax = 128;
 /// A request body is read and thrown away up to this size, so that the connection can be kept.
 inline constexpr std::size_t kRequestBodyMax = 64 * 1024;
+
+/// Whether two names are equal but for the case of ASCII letters.
+[[nodiscard]] bool equals_ignoring_case(std::string_view a, std::string_view b);
 
 /// A request head. Owns its texts.
 struct Request {
@@ -43,9 +48,10 @@ struct ParsedRequest {
 /// Reads one request head from the front of `bytes`.
 ///
 /// Gives nullopt until the whole head is there; the caller reads more and calls again with all of
-/// it. Fails with kHttpHeadTooLarge once more than kRequestHeadMax bytes came without an end, and
-/// with kHttpMalformed (also for chunked bodies and for bodies over kRequestBodyMax, which no
-/// endpoint takes).
+/// it. Fails with kHttpHeadTooLarge once more than kRequestHeadMax bytes came without an end or
+/// more than kRequestHeadersMax fields came, and with kHttpMalformed (also for chunked bodies and
+/// for bodies over kRequestBodyMax, which no endpoint takes). As Go's server does, asks for one
+/// Host header and takes targets in absolute form.
 [[nodiscard]] Result<std::optional<ParsedRequest>> parse_request(
     std::span<const std::uint8_t> bytes);
 

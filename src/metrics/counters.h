@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace detour::metrics {
 
@@ -36,6 +37,11 @@ inline constexpr std::size_t kDropReasonCount = 7;
 
 enum class PacketKind : std::uint8_t { kDisco, kOther };
 inline constexpr std::size_t kPacketKindCount = 2;
+
+/// The value of the exported label `reason`: "unknown_dest".
+[[nodiscard]] std::string_view label(DropReason reason);
+/// The value of the exported label `kind`: "disco".
+[[nodiscard]] std::string_view label(PacketKind kind);
 
 struct PacketsAndBytes {
   Counter packets;
