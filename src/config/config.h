@@ -18,7 +18,11 @@ enum class Personality : std::uint8_t {
   kDerper,  ///< Started under the name derper: derper's flags, defaults and exit codes.
 };
 
-/// An address to listen on. An empty `host` means all addresses, IPv4 and IPv6.
+inline constexpr std::uint32_t kWorkersMax = 256;
+inline constexpr std::uint32_t kQueuePacketsMaxLimit = 65536;
+
+/// An address to listen on. Port 0 lets the kernel choose. An empty `host` means all addresses,
+/// IPv4 and IPv6.
 struct ListenAddress {
   std::string host;  ///< IPv4 or IPv6 literal without brackets, or empty.
   std::uint16_t port = 0;
@@ -39,9 +43,9 @@ struct Config {
   std::uint16_t stun_port = 3478;
   bool derp = true;
 
-  std::string hostname;
-  std::string key_file;
-  std::string cert_dir;
+  std::string hostname;   ///< DNS name in lower case, or an IP literal without brackets.
+  std::string key_file;   ///< The relay's own key, in derper's format.
+  std::string cert_dir;   ///< Empty without TLS.
   std::string cert_file;  ///< Explicit --cert/--key win over cert_dir.
   std::string cert_key_file;
   /// Serve a leaf whose issuer is not in the file although no public root signed it: a private CA.
@@ -50,16 +54,20 @@ struct Config {
   HomePage home = HomePage::kDefault;
   std::string home_redirect;
 
-  std::uint32_t workers = 1;
-  Duration tcp_keepalive_time = std::chrono::minutes(10);
-  Duration tcp_user_timeout = std::chrono::seconds(15);
-  Duration tcp_write_timeout = std::chrono::seconds(2);  ///< Zero = none.
+  std::uint32_t workers = 1;                               ///< 1 to kWorkersMax.
+  Duration tcp_keepalive_time = std::chrono::minutes(10);  ///< Zero = no keepalive probes.
+  Duration tcp_user_timeout = std::chrono::seconds(15);    ///< Zero = the kernel's default.
+  Duration tcp_write_timeout = std::chrono::seconds(2);    ///< Zero = none.
   std::uint32_t queue_packets_max = 32;  ///< Per client, for data and for disco each.
 
   // Who may read /debug pages.
   std::string debug_key_file;                    ///< TS_DEBUG_KEY_PATH.
   std::string debug_allow_ip;                    ///< TS_ALLOW_DEBUG_IP.
-  std::vector<std::string> debug_trusted_cidrs;  ///< TS_DEBUG_TRUSTED_CIDRS.
+  std::vector<std::string> debug_trusted_cidrs;  ///< TS_DEBUG_TRUSTED_CIDRS, each one checked.
+
+  // What the program calls itself, for metrics and the debug index.
+  std::string version;      ///< Long form: "0.1.0" or "0.1.0-3-gdeadbeef0".
+  std::string binary_name;  ///< "detour" or "derper".
 };
 
 }  // namespace detour::config
