@@ -1,0 +1,114 @@
+#include "relay/router.h"
+
+#include <algorithm>
+
+namespace detour::relay {
+
+namespace {
+
+using metrics::DropReason;
+using metrics::PacketKind;
+
+/// Changes of home this soon after login are the client settling, not a move (server-behaviour 12).
+constexpr std::chrono::seconds kHomeMoveGrace{5};
+
+}  // namespace
+
+Result<void> Router::handle_input(Client& source, FrameSplitter& splitter,
+                                  std::span<const std::uint8_t>& input, TimePoint now) {
+  last_destination_ = nullptr;
+  const std::uint64_t headers_before = splitter.headers_read();
+  bool spoke = false;
+  for (;;) {
+    const auto frame = splitter.next(input);
+    if (!spoke && splitter.headers_read() != headers_before) {
+      spoke = true;
+      directory_.spoke(source);
+    }
+    if (!frame) return std::unexpected(frame.error());
+    if (!*frame) return {};
+    handle_frame(source, **frame, now);
+  }
+}
+
+void Router::handle_frame(Client& source, const Frame& frame, TimePoint now) {
+  switch (frame.type) {
+    case derp::FrameType::kSendPacket:
+      relay_packet(source, frame.payload, now);
+      return;
+    case derp::FrameType::kPing: {
+      counters_.got_ping.add();
+      derp::PingData data;
+      std::copy_n(frame.payload.begin(), data.size(), data.begin());
+      outbox_.add_pong(source, data);
+      return;
+    }
+    case derp::FrameType::kNotePreferred:
+      note_preferred(source, frame.payload[0] != 0, now);
+      return;
+    default:
+      // admit_client_frame lets no other type through to be handled.
+      return;
+  }
+}
+
+void Router::relay_packet(Client& source, std::span<const std::uint8_t> payload, TimePoint now) {
+  const auto send = derp::read_send_packet(payload);
+  if (!send) return;  // Cannot happen: admit_client_frame checked the size.
+  const PacketKind kind = derp::is_disco(send->packet) ? PacketKind::kDisco : PacketKind::kOther;
+  auto& received = counters_.received[static_cast<std::size_t>(kind)];
+  received.packets.add();
+  received.bytes.add(send->packet.size());
+
+  if (last_destination_ == nullptr || last_destination_->key() != send->destination) {
+    last_destination_ = directory_.find(send->destination);
+    if (last_destination_ == nullptr) {
+      counters_.drop(DropReason::kUnknownDest, kind, send->packet.size());
+      // Only disco is answered: clients would churn on answers to ordinary packets.
+      if (kind == PacketKind::kDisco && source.not_here_.take(now))
+        outbox_.add_peer_gone(source, send->destination, derp::PeerGoneReason::kNotHere);
+      return;
+    }
+    note_delivery(source, *last_destination_);
+  }
+  outbox_.add_packet(*last_destination_, source.key(), send->packet, kind);
+}
+
+void Router::note_delivery(Client& source, const Client& destination) {
+  auto& ids = source.delivered_to_;
+  if (!ids.insert(destination.id()).second) return;
+  if (ids.size() < source.delivered_to_prune_at_) return;
+  // Keeps the set within twice the clients that are there.
+  directory_.keep_present(ids);
+  source.delivered_to_prune_at_ = std::max<std::size_t>(1024, 2 * ids.size());
+}
+
+void Router::note_preferred(Client& source, bool preferred, TimePoint now) {
+  if (source.preferred_ == preferred) return;
+  source.preferred_ = preferred;
+  const bool is_move = now - source.identity().connected_at >= kHomeMoveGrace;
+  if (preferred) {
+    counters_.current_home_connections.add();
+    if (is_move) counters_.home_moves_in.add();
+  } else {
+    counters_.current_home_connections.sub();
+    if (is_move) counters_.home_moves_out.add();
+  }
+}
+
+void Router::add(Client& client) {
+  directory_.add(client);
+  counters_.logins.add();
+  counters_.current_connections.add();
+  if (client.identity().is_not_ideal) counters_.current_notideal_connections.add();
+}
+
+Directory::Departure Router::remove(Client& client) {
+  auto departure = directory_.remove(client);
+  counters_.current_connections.sub();
+  if (client.identity().is_not_ideal) counters_.current_notideal_connections.sub();
+  if (client.preferred_) counters_.current_home_connections.sub();
+  return departure;
+}
+
+}  // namespace detour::relay

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <optional>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "crypto/keys.h"
+#include "metrics/counters.h"
+#include "relay/client.h"
+#include "relay/directory.h"
+#include "relay/frame_splitter.h"
+#include "relay/outbox.h"
+
+namespace detour::relay {
+
+/// What each frame of a logged-in client does: looks destinations up, puts packets and answers into
+/// the outbox, counts. No I/O, no clock, no log.
+///
+/// One per worker, for the clients that this worker reads.
+class Router {
+ public:
+  Router(Directory& directory, Outbox& outbox, metrics::WorkerCounters& counters)
+      : directory_(directory), outbox_(outbox), counters_(counters) {}
+
+  /// Handles every whole frame at the front of `input` and cuts it away; what remains is a partial
+  /// frame. Fails when the client broke the protocol: it has to be closed.
+  [[nodiscard]] Result<void> handle_input(Client& source, FrameSplitter& splitter,
+                                          std::span<const std::uint8_t>& input, TimePoint now);
+
+  /// After login: counts the client and makes it findable.
+  void add(Client& client);
+  /// At the end: makes it unfindable and counts it out. Gives who has to hear of it.
+  [[nodiscard]] Directory::Departure remove(Client& client);
+
+ private:
+  void handle_frame(Client& source, const Frame& frame, TimePoint now);
+  void relay_packet(Client& source, std::span<const std::uint8_t> payload, TimePoint now);
+  void note_delivery(Client& source, const Client& destination);
+  void note_preferred(Client& source, bool preferred, TimePoint now);
+
+  Directory& directory_;
+  Outbox& outbox_;
+  metrics::WorkerCounters& counters_;
+
+  /// Where the previous packet of this input went: most of one read goes to one peer. Reset for
+  /// each input, so it cannot outlive the turn.
+  Client* last_destination_ = nullptr;
+};
+
+}  // namespace detour::relay
