@@ -18,11 +18,11 @@ namespace detour::derp {
 
 /// What a client says about itself.
 struct ClientInfo {
-  std::optional<crypto::MeshKey> mesh_key;  ///< Absent when not sent or all zero.
+  std::optional<crypto::MeshKey> mesh_key{};  ///< Absent when not sent or all zero.
   std::int64_t version = 0;
   bool can_ack_pings = false;
   bool is_prober = false;
-  std::string app_name;  ///< At most 32 bytes of printable ASCII.
+  std::string app_name{};  ///< At most 32 bytes of printable ASCII.
 };
 
 /// Parses the JSON of a ClientInfo the way Go's decoder does: field names in any case, unknown
