@@ -44,7 +44,10 @@ class BufferPool {
   static constexpr std::size_t kPacketSize = 2 * 1024;
   /// Holds what one turn usually gathers for one destination.
   static constexpr std::size_t kSmallSize = 8 * 1024;
-  /// Holds any frame, and what one read from a busy source can hold for one destination.
+  static constexpr std::size_t kMediumSize = 32 * 1024;
+  /// Holds any one frame of a client.
+  static constexpr std::size_t kFrameSize = 72 * 1024;
+  /// Holds what one read from a busy source can hold for one destination.
   static constexpr std::size_t kLargeSize = 136 * 1024;
 
   /// The smallest block of at least `size` bytes; a block made for the purpose above kLargeSize.
@@ -78,8 +81,12 @@ class BufferPool {
     }
   };
 
-  // At most 1 + 2 + 8.5 MiB are kept per worker.
-  Shelf shelves_[3] = {{kPacketSize, 512}, {kSmallSize, 256}, {kLargeSize, 64}};
+  // At most 1 + 2 + 1 + 2.25 + 8.5 MiB are kept per worker.
+  Shelf shelves_[5] = {{kPacketSize, 512},
+                       {kSmallSize, 256},
+                       {kMediumSize, 32},
+                       {kFrameSize, 32},
+                       {kLargeSize, 64}};
 };
 
 }  // namespace detour

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <expected>
+#include <string>
+
+#include "base/clock.h"
+#include "net/address.h"
+#include "net/fd.h"
+
+namespace detour::net {
+
+/// TCP options of a listening socket, which the kernel hands on to each accepted one.
+struct TcpOptions {
+  Duration keepalive_idle = std::chrono::minutes(10);
+  Duration keepalive_interval = std::chrono::seconds(15);
+  int keepalive_probes = 9;
+  Duration user_timeout = std::chrono::seconds(15);  ///< Zero leaves the kernel's.
+  /// How many unsent bytes the kernel may hold before it calls the socket full: queueing belongs
+  /// into our queues, where old packets can be dropped (design: bufferbloat).
+  int not_sent_low_water = 256 * 1024;
+  int backlog = 4096;
+};
+
+/// A non-blocking listening TCP socket. An IPv6 wildcard also takes IPv4; where the host has no
+/// IPv6 the wildcard becomes IPv4's. Gives the errno text and the address on failure.
+[[nodiscard]] std::expected<UniqueFd, std::string> listen_tcp(const SocketAddress& address,
+                                                              const TcpOptions& options);
+
+/// A non-blocking UDP socket that tells which local address each datagram was sent to.
+[[nodiscard]] std::expected<UniqueFd, std::string> bind_udp(const SocketAddress& address);
+
+/// The address that `fd` is bound to (after binding port 0).
+[[nodiscard]] SocketAddress local_address(int fd);
+
+}  // namespace detour::net
