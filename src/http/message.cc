@@ -50,18 +50,26 @@ void append_header(std::string& out, std::string_view name, std::string_view val
 /// How the connection is spoken of behind the response.
 enum class ConnectionHeader : std::uint8_t { kNone, kKeepAlive, kClose };
 
+struct ResponseForm {
+  std::string_view version = "HTTP/1.1";
+  ConnectionHeader connection = ConnectionHeader::kClose;
+  bool head_only = false;
+};
+
 [[nodiscard]] std::string write_response(const Response& response, std::int64_t unix_seconds,
-                                         ConnectionHeader connection, bool head_only) {
+                                         const ResponseForm& form) {
   std::string out =
-      fmt::format("HTTP/1.1 {} {}\r\n", response.status, reason_phrase(response.status));
+      fmt::format("{} {} {}\r\n", form.version, response.status, reason_phrase(response.status));
   for (const auto& [name, value] : response.headers) append_header(out, name, value);
   append_header(out, "Date", format_date(unix_seconds));
   const bool has_body = !forbids_body(response.status);
   if (has_body) append_header(out, "Content-Length", fmt::format_int(response.body.size()).str());
-  if (connection == ConnectionHeader::kClose) append_header(out, "Connection", "close");
-  if (connection == ConnectionHeader::kKeepAlive) append_header(out, "Connection", "keep-alive");
+  if (form.connection == ConnectionHeader::kClose) append_header(out, "Connection", "close");
+  if (form.connection == ConnectionHeader::kKeepAlive) {
+    append_header(out, "Connection", "keep-alive");
+  }
   out += "\r\n";
-  if (has_body && !head_only) out += response.body;
+  if (has_body && !form.head_only) out += response.body;
   return out;
 }
 
@@ -90,19 +98,22 @@ Response text_error(unsigned status, std::string_view message) {
 }
 
 std::string serialize(const Response& response, const Request& request, std::int64_t unix_seconds) {
+  const bool is_http10 = request.version < 11;
   auto connection = ConnectionHeader::kNone;
   if (response.close || !request.keep_alive) {
     connection = ConnectionHeader::kClose;
-  } else if (request.version < 11) {
+  } else if (is_http10) {
     // A client of HTTP/1.0 that asked to keep the connection has to be told that it may.
     connection = ConnectionHeader::kKeepAlive;
   }
-  return write_response(response, unix_seconds, connection,
-                        /*head_only=*/request.method == "HEAD");
+  return write_response(response, unix_seconds,
+                        {.version = is_http10 ? "HTTP/1.0" : "HTTP/1.1",
+                         .connection = connection,
+                         .head_only = request.method == "HEAD"});
 }
 
 std::string serialize_error(const Response& response, std::int64_t unix_seconds) {
-  return write_response(response, unix_seconds, ConnectionHeader::kClose, /*head_only=*/false);
+  return write_response(response, unix_seconds, {});
 }
 
 std::string_view reason_phrase(unsigned status) {
