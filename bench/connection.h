@@ -1,0 +1,125 @@
+#pragma once
+
+#include <sys/epoll.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "bench/server_process.h"
+#include "bench/target.h"
+#include "client/failure.h"
+#include "client/session.h"
+#include "client/tls_stream.h"
+
+namespace detour::bench {
+
+/// Buffers that all connections of one thread share.
+struct Scratch {
+  std::vector<std::uint8_t> ciphertext = std::vector<std::uint8_t>(256 * 1024);
+  std::vector<std::uint8_t> plaintext = std::vector<std::uint8_t>(32 * 1024);
+};
+
+struct ConnectionSettings {
+  const Target* target;               ///< Outlives the connection.
+  const client::TlsContext* context;  ///< Outlives the connection.
+  std::string server_name = {};       ///< SNI; empty sends none.
+  bool fast_start = true;             ///< Where the relay presents its meta certificate on TLS 1.3.
+};
+
+/// One DERP client on a non-blocking socket under an edge-triggered epoll.
+///
+/// Owned by one thread. Logs in by itself as events arrive; then the owner sends and gets frames.
+class Connection {
+ public:
+  Connection(const ConnectionSettings& settings, const crypto::NodePrivate& key,
+             const crypto::NodePublic& public_key)
+      : settings_(settings), key_(key), public_key_(public_key) {}
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  /// Connects and registers with `epoll_fd` under `this`. `index` picks the source address.
+  [[nodiscard]] client::Outcome<void> start(int epoll_fd, std::uint32_t index);
+
+  /// Acts on `events`. Calls `on_frame(frame, arrived_ns)` for each frame that came after login.
+  template <typename OnFrame>
+  [[nodiscard]] client::Outcome<void> on_events(std::uint32_t events, Scratch& scratch,
+                                                OnFrame&& on_frame);
+
+  /// Seals `frames` and keeps them for flush(). Requires is_open().
+  [[nodiscard]] client::Outcome<void> seal(std::span<const std::uint8_t> frames);
+  /// One send() of everything sealed, as a rule; more when the socket takes only a part.
+  [[nodiscard]] client::Outcome<void> flush();
+  /// close_notify and FIN, as a client that leaves does.
+  void close();
+
+  [[nodiscard]] bool is_open() const { return session_ && session_->is_open(); }
+  /// The socket is full: do not seal more until events say so.
+  [[nodiscard]] bool is_blocked() const { return !tls_->output().empty(); }
+  [[nodiscard]] const crypto::NodePublic& public_key() const { return public_key_; }
+  [[nodiscard]] const client::TlsStream& tls() const { return *tls_; }
+  [[nodiscard]] bool used_fast_start() const { return session_ && session_->used_fast_start(); }
+
+ private:
+  [[nodiscard]] client::Outcome<void> finish_connect();
+  [[nodiscard]] client::Outcome<void> go_on_with_handshake();
+  /// Starts the DERP session once TLS stands, and sends what it wants to send.
+  [[nodiscard]] client::Outcome<void> begin_session();
+  [[nodiscard]] client::Outcome<void> send_session_output();
+  /// Reads once. Gives the number of bytes, 0 when there are none for now.
+  [[nodiscard]] client::Outcome<std::size_t> receive(std::span<std::uint8_t> into);
+
+  ConnectionSettings settings_;
+  crypto::NodePrivate key_;
+  crypto::NodePublic public_key_;
+  int fd_ = -1;
+  bool connected_ = false;
+  std::optional<client::TlsStream> tls_;
+  std::optional<client::Session> session_;
+};
+
+template <typename OnFrame>
+client::Outcome<void> Connection::on_events(std::uint32_t events, Scratch& scratch,
+                                            OnFrame&& on_frame) {
+  if (!connected_) {
+    if (auto result = finish_connect(); !result) return result;
+    if (!connected_) return {};
+  }
+  if (events & EPOLLOUT) {
+    if (auto result = flush(); !result) return result;
+  }
+  for (;;) {
+    const auto size = receive(scratch.ciphertext);
+    if (!size) return std::unexpected(size.error());
+    if (*size == 0) return {};
+    const std::uint64_t arrived_ns = now_ns();
+    tls_->set_input(std::span(scratch.ciphertext).first(*size));
+    if (!session_) {
+      if (auto result = go_on_with_handshake(); !result) return result;
+      if (!session_) continue;
+    }
+    for (;;) {
+      const auto read = tls_->read(scratch.plaintext);
+      if (read.status == client::TlsStream::Status::kNeedsInput) break;
+      if (read.status == client::TlsStream::Status::kClosed)
+        return std::unexpected(session_->ended());
+      if (read.status == client::TlsStream::Status::kFailed)
+        return std::unexpected(tls_->failure());
+      std::span<const std::uint8_t> bytes = std::span(scratch.plaintext).first(read.size);
+      while (!bytes.empty()) {
+        auto frame = session_->next(&bytes);
+        if (!frame) return std::unexpected(frame.error());
+        if (*frame) on_frame(**frame, arrived_ns);
+      }
+    }
+    if (auto result = send_session_output(); !result) return result;
+    // A short read has emptied the socket, unless the other side has closed it too.
+    if (*size < scratch.ciphertext.size() && !(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
+      return {};
+  }
+}
+
+}  // namespace detour::bench
