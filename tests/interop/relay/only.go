@@ -7,6 +7,10 @@ import "testing"
 var detourOnly = map[string]string{
 	"unknown frames end at 65,568 bytes":           "since v1.104 a longer frame of an unknown type closes the connection; v1.102 discards any length",
 	"STUN answers from the address that was asked": "since v1.104; v1.102 lets the kernel choose the source address",
+	"the whole handshake ends within 10 s":         "v1.102 gives 30 s to TLS and the request, then 10 s to the login",
+	"request heads end at 16 KiB":                  "v1.102 takes about 1 MiB",
+	"SIGTERM flushes what is queued":               "v1.102 ends without writing what waits",
+	"memory comes back at once":                    "the garbage collector of derper keeps memory for minutes",
 	"app names are checked":                        "since v1.104 AppName is at most 32 bytes of printable ASCII, or the login is refused; v1.102 takes anything",
 }
 

@@ -180,10 +180,11 @@ func DialError(t testing.TB, r *relay.Relay, cfg *tls.Config) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newConn(t, r, nc), nil
+	return New(t, r, nc), nil
 }
 
-func newConn(t testing.TB, r *relay.Relay, nc net.Conn) *Conn {
+// New wraps an open connection. It is closed at the end of the test.
+func New(t testing.TB, r *relay.Relay, nc net.Conn) *Conn {
 	priv := key.NewNode()
 	c := &Conn{Conn: nc, R: bufio.NewReaderSize(nc, 128<<10), Priv: priv, Pub: priv.Public(), Server: r.PublicKey, t: t}
 	t.Cleanup(func() { nc.Close() })
@@ -207,7 +208,7 @@ func DialTCP(t testing.TB, r *relay.Relay, addr string) *Conn {
 	if err != nil {
 		t.Fatalf("TCP to the relay: %v", err)
 	}
-	return newConn(t, r, nc)
+	return New(t, r, nc)
 }
 
 // Login makes a connection that has logged in with a new key.
