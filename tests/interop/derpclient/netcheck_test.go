@@ -188,7 +188,7 @@ func TestCaptivePortalCheck(t *testing.T) {
 func TestOfficialProberIsContent(t *testing.T) {
 	t.Parallel()
 	chain, k := ca.For("localhost")
-	r := relay.Start(t, relay.Options{Host: "localhost", CertFile: chain, KeyFile: k})
+	r := relay.Start(t, relay.Options{Host: "localhost", CertFile: chain, KeyFile: k, Roots: ca.PEM})
 	dm := r.DERPMap(900)
 	dm.Regions[900].Nodes[0].InsecureForTests = false
 	b, err := json.Marshal(dm)

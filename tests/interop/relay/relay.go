@@ -72,6 +72,11 @@ type Options struct {
 	// CertFile and KeyFile are PEM (the text itself, or the path of a file) placed as
 	// certdir/<host>.crt and .key before the start.
 	CertFile, KeyFile string
+	// Binary is another program than the one under test, for tests that need both.
+	Binary string
+	// Roots are certificates (PEM) that the relay's machine trusts. A relay may refuse a leaf that
+	// comes without its intermediate, and takes one whose issuer is a trusted root.
+	Roots string
 	// Wrap is a command that gets the relay's command line appended, for example
 	// {"sh", "-c", `ulimit -n 64; exec "$0" "$@"`}. It has to exec the relay.
 	Wrap []string
@@ -245,7 +250,7 @@ func Start(t testing.TB, o Options) *Relay {
 			continue
 		}
 		b := []byte(pem)
-		if !strings.HasPrefix(pem, "-----BEGIN") {
+		if !strings.Contains(pem, "-----BEGIN") {
 			var err error
 			if b, err = os.ReadFile(pem); err != nil {
 				t.Fatal(err)
@@ -256,12 +261,22 @@ func Start(t testing.TB, o Options) *Relay {
 		}
 	}
 
-	bin := Binary(t)
+	if o.Roots != "" {
+		roots := filepath.Join(o.Dir, "roots.pem")
+		if err := os.WriteFile(roots, []byte(o.Roots), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.o.Env = append([]string{"SSL_CERT_FILE=" + roots}, o.Env...)
+	}
+
+	if r.o.Binary == "" {
+		r.o.Binary = Binary(t)
+	}
 	t.Cleanup(r.cleanup)
 	fixed := o.Port != 0 && (o.STUNPort != 0 || o.NoSTUN) && o.HTTPPort != 0
 	for attempt := 1; ; attempt++ {
 		r.pickPorts()
-		r.launch(bin)
+		r.launch(r.o.Binary)
 		if o.NoWait {
 			return r
 		}
@@ -611,7 +626,7 @@ func (r *Relay) Restart() {
 	r.t.Helper()
 	r.Stop()
 	old, oldPin := r.PublicKey, r.Pin
-	r.launch(Binary(r.t))
+	r.launch(r.o.Binary)
 	if err := r.waitUntilServing(); err != nil {
 		r.Kill()
 		r.t.Fatalf("%s did not come back on %s: %v", Name(), r.Addr, err)
