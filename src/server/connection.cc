@@ -1,0 +1,436 @@
+#include "server/connection.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/bytes.h"
+#include "derp/handshake.h"
+#include "net/openssl_transport.h"
+#include "net/plain_transport.h"
+#include "server/worker.h"
+
+namespace detour::server {
+
+namespace {
+
+/// How long we wait for the peer to close after our side ended.
+constexpr Duration kLingerTimeout = std::chrono::seconds(2);
+
+std::size_t index_of(net::Transport::Version version) {
+  return static_cast<std::size_t>(version);
+}
+
+}  // namespace
+
+Connection::Connection(Worker& worker, net::UniqueFd fd, net::SocketAddress peer,
+                       ListenerKind listener, Duration keep_alive_period)
+    : worker_(worker),
+      shared_(worker.shared()),
+      scratch_(worker.scratch()),
+      peer_(std::move(peer)),
+      listener_(listener),
+      phase_(listener == ListenerKind::kMain && shared_.tls ? Phase::kTlsHandshake : Phase::kHttp),
+      setup_(std::make_unique<Setup>()),
+      keep_alive_period_(keep_alive_period),
+      send_side_(std::move(fd), relay::QueueLimits{.packets_max = shared_.config.queue_packets_max},
+                 *this) {
+  if (phase_ == Phase::kHttp) send_side_.set_transport(std::make_unique<net::PlainTransport>());
+}
+
+Connection::~Connection() = default;
+
+bool Connection::start() {
+  worker_.timers().arm(deadline_, scratch_.now + kLoginTimeout);
+  return worker_.poller().add(send_side_.fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, *this);
+}
+
+void Connection::on_event(std::uint32_t events) {
+  if (phase_ == Phase::kClosed) return;
+  if ((events & EPOLLOUT) != 0) {
+    send_side_.on_writable(scratch_);
+    if (phase_ == Phase::kFinishing) finish();
+  }
+  if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) == 0) return;
+  if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) saw_hangup_ = true;
+  if (is_in_setup()) {
+    worker_.queue_setup(*this);
+  } else {
+    read_turn();
+  }
+}
+
+void Connection::read_turn() {
+  ByteBuffer& buffer = scratch_.cipher_in;
+  buffer.clear();
+  const auto room = buffer.room();
+  const ssize_t received = ::recv(send_side_.fd(), room.data(), room.size(), MSG_DONTWAIT);
+  if (received == 0) return close(CloseReason::kPeerClosed);
+  if (received < 0) {
+    if (errno == EAGAIN) return;
+    if (errno == EINTR) return worker_.queue_again(*this);
+    return close(CloseReason::kSocketError);
+  }
+  const auto input = room.first(static_cast<std::size_t>(received));
+
+  if (phase_ != Phase::kTlsHandshake) {
+    take_input(input);
+  } else if (continue_handshake(input)) {
+    take_input({});
+  }
+  if (phase_ == Phase::kClosed) return;
+  if (setup_) send_greeting();
+  // A read that filled the buffer may have left more behind, and edge-triggered epoll will not say
+  // so again. Other connections get their turn first.
+  if (input.size() == room.size() || saw_hangup_) worker_.queue_again(*this);
+}
+
+// --- TLS
+// ------------------------------------------------------------------------------------------
+
+bool Connection::continue_handshake(std::span<const std::uint8_t> input) {
+  if (!send_side_.has_transport()) {
+    // A TLS record of a handshake begins with 0x16; an HTTP request with a capital letter.
+    if (input[0] >= 'A' && input[0] <= 'Z') {
+      reject_plain_http();
+      return false;
+    }
+    // Silent connections hold no TLS state: it is made when the first byte arrives.
+    auto transport = net::OpenSslTransport::make(*shared_.tls);
+    if (!transport) {
+      close(CloseReason::kRefused);
+      return false;
+    }
+    send_side_.set_transport(std::move(transport));
+  }
+  const auto made = send_side_.handshake(input, scratch_);
+  switch (made.status) {
+    case net::Transport::Handshake::kNeedsInput:
+      return false;
+    case net::Transport::Handshake::kFailed:
+      scratch_.counters.handshake_failures.add();
+      shared_.log_gated(LogCause::kTlsFailed, LogLevel::kWarn, scratch_.now, [&] {
+        return fmt::format("TLS handshake with {} failed: {}", peer_.text(), made.failure);
+      });
+      close(CloseReason::kRefused);
+      return false;
+    case net::Transport::Handshake::kDone:
+      break;
+  }
+  tls_version_ = made.version;
+  counts_as_tls_ = true;
+  scratch_.counters.tls_requests[index_of(tls_version_)].add();
+  scratch_.counters.tls_active[index_of(tls_version_)].add();
+  phase_ = Phase::kHttp;
+  return true;
+}
+
+void Connection::reject_plain_http() {
+  constexpr std::string_view kAnswer =
+      "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+  shared_.log_gated(LogCause::kHttpRejected, LogLevel::kInfo, scratch_.now, [&] {
+    return fmt::format(
+        "{} sent plain HTTP to the TLS port: told it so (a proxy in front must pass TLS through)",
+        peer_.text());
+  });
+  send_side_.set_transport(std::make_unique<net::PlainTransport>());
+  send_side_.send(as_bytes(kAnswer), scratch_);
+  finish();
+}
+
+// --- Input
+// ----------------------------------------------------------------------------------------
+
+void Connection::take_input(std::span<const std::uint8_t> input) {
+  ByteBuffer& plain = scratch_.plain;
+  plain.clear();
+  if (carry_size_ != 0) {
+    plain.append({carry_.data(), carry_size_});
+    scratch_.pool.put(std::exchange(carry_, Block{}));
+    carry_size_ = 0;
+  }
+  for (;;) {
+    const auto opened = send_side_.open(input, scratch_);
+    input = {};
+    auto rest = plain.bytes();
+    consume(rest);
+    if (phase_ == Phase::kClosed) return;
+
+    const std::size_t consumed = plain.size() - rest.size();
+    switch (opened.status) {
+      case net::Transport::Opened::kOutputFull:
+        // Cannot happen without progress: the buffer is larger than any frame and any read.
+        if (consumed == 0) return close(CloseReason::kRefused);
+        plain.consume_front(consumed);
+        continue;
+      case net::Transport::Opened::kNeedsInput:
+        keep_carry(rest);
+        return;
+      case net::Transport::Opened::kClosed:
+        return close(CloseReason::kPeerClosed);
+      case net::Transport::Opened::kFailed:
+        shared_.log_gated(LogCause::kTlsFailed, LogLevel::kInfo, scratch_.now, [&] {
+          return fmt::format("TLS with {} ended: {}", peer_.text(), send_side_.failure());
+        });
+        return close(CloseReason::kSocketError);
+    }
+  }
+}
+
+void Connection::keep_carry(std::span<const std::uint8_t> rest) {
+  if (rest.empty()) return;
+  carry_ = scratch_.pool.get(rest.size());
+  std::memcpy(carry_.data(), rest.data(), rest.size());
+  carry_size_ = rest.size();
+}
+
+void Connection::consume(std::span<const std::uint8_t>& input) {
+  bool more = true;
+  while (more) {
+    switch (phase_) {
+      case Phase::kHttp:
+        more = consume_http(input);
+        break;
+      case Phase::kBody: {
+        const std::size_t skipped =
+            static_cast<std::size_t>(std::min<std::uint64_t>(setup_->body_remaining, input.size()));
+        input = input.subspan(skipped);
+        setup_->body_remaining -= skipped;
+        more = setup_->body_remaining == 0;
+        if (more) phase_ = Phase::kHttp;
+        break;
+      }
+      case Phase::kLogin:
+        more = consume_login(input);
+        break;
+      case Phase::kRelay: {
+        more = false;
+        const auto handled = worker_.router().handle_input(*this, splitter_, input, scratch_.now);
+        if (handled) break;
+        shared_.log_gated(LogCause::kProtocolError, LogLevel::kWarn, scratch_.now, [&] {
+          return fmt::format("client {} {} broke the protocol and was closed: {}",
+                             key().short_text(), peer_.text(), describe(handled.error().code));
+        });
+        close(CloseReason::kRefused);
+        break;
+      }
+      case Phase::kTlsHandshake:
+      case Phase::kFinishing:
+        input = {};
+        return;
+      case Phase::kClosed:
+        return;
+    }
+  }
+}
+
+// --- HTTP
+// -----------------------------------------------------------------------------------------
+
+bool Connection::consume_http(std::span<const std::uint8_t>& input) {
+  if (input.empty()) return false;
+  auto parsed = http::parse_request(input);
+  if (!parsed) {
+    const bool too_large = parsed.error().code == ErrorCode::kHttpHeadTooLarge;
+    if (too_large) scratch_.counters.http_head_too_large.add();
+    shared_.log_gated(LogCause::kHttpRejected, LogLevel::kInfo, scratch_.now, [&] {
+      return fmt::format("{} sent a bad HTTP request: {}", peer_.text(),
+                         describe(parsed.error().code));
+    });
+    input = {};
+    respond(http::serialize_error(http::text_error(too_large ? 431 : 400,
+                                                   too_large ? "431 Request Header Fields Too Large"
+                                                             : "400 Bad Request"),
+                                  HttpService::unix_seconds()),
+            /*close_after=*/true);
+    return false;
+  }
+  if (!*parsed) return false;
+
+  input = input.subspan((*parsed)->head_size);
+  const http::Request& request = (*parsed)->request;
+  if (const auto upgrade = shared_.http->derp_upgrade(request, listener_)) {
+    begin_derp(*upgrade);
+  } else {
+    answer(request);
+  }
+  return true;
+}
+
+void Connection::answer(const http::Request& request) {
+  const http::Response response = shared_.http->respond(request, peer_, listener_);
+  setup_->served_before = true;
+  setup_->body_remaining = request.body_size;
+  if (request.body_size != 0) phase_ = Phase::kBody;
+  worker_.timers().arm(deadline_, scratch_.now + kHttpIdleTimeout);
+  respond(http::serialize(response, request, HttpService::unix_seconds()),
+          response.close || !request.keep_alive);
+}
+
+void Connection::respond(const std::string& bytes, bool close_after) {
+  send_side_.send(as_bytes(bytes), scratch_);
+  // Who pipelines requests and does not read the answers gets no further ones.
+  if (close_after || send_side_.stall().blocked) finish();
+}
+
+void Connection::finish() {
+  phase_ = Phase::kFinishing;
+  setup_.reset();
+  if (send_side_.finish(scratch_) || !deadline_.is_armed())
+    worker_.timers().arm(deadline_, scratch_.now + kLingerTimeout);
+}
+
+// --- Login
+// ----------------------------------------------------------------------------------------
+
+void Connection::begin_derp(const DerpUpgrade& upgrade) {
+  scratch_.counters.accepts.add();
+  phase_ = Phase::kLogin;
+  setup_->is_not_ideal = upgrade.is_not_ideal;
+  std::string& greeting = setup_->unsent_greeting;
+  if (!upgrade.fast_start) greeting = http::upgrade_response(shared_.public_key.hex());
+  greeting += as_text(derp::encode_server_key(shared_.public_key));
+  if (setup_->served_before) worker_.timers().arm(deadline_, scratch_.now + kLoginTimeout);
+}
+
+void Connection::send_greeting() {
+  if (setup_->unsent_greeting.empty()) return;
+  send_side_.send(as_bytes(setup_->unsent_greeting), scratch_);
+  setup_->unsent_greeting.clear();
+}
+
+bool Connection::consume_login(std::span<const std::uint8_t>& input) {
+  if (input.size() < derp::kFrameHeaderSize) return false;
+  const auto header = derp::read_frame_header(input.first<derp::kFrameHeaderSize>());
+  if (const auto admitted = derp::admit_client_info(header); !admitted) {
+    refuse_login(admitted.error(), {});
+    return false;
+  }
+  if (input.size() - derp::kFrameHeaderSize < header.payload_size) return false;
+  const auto payload = input.subspan(derp::kFrameHeaderSize, header.payload_size);
+  input = input.subspan(derp::kFrameHeaderSize + header.payload_size);
+
+  const auto hello = derp::open_client_info(payload, shared_.private_key);
+  if (!hello) {
+    refuse_login(hello.error(), payload);
+    return false;
+  }
+
+  set_identity({.id = shared_.directory.next_id(),
+                .key = hello->key,
+                .is_mesh_peer = false,
+                .is_not_ideal = setup_->is_not_ideal,
+                .is_prober = hello->info.is_prober,
+                .app_name = hello->info.app_name,
+                .connected_at = scratch_.now});
+  std::string greeting = std::move(setup_->unsent_greeting);
+  greeting += as_text(derp::encode_server_info(hello->shared));
+  setup_.reset();
+  phase_ = Phase::kRelay;
+  is_registered_ = true;
+  worker_.timers().arm(deadline_, scratch_.now + keep_alive_period_);
+  // ServerInfo is sealed before anybody can find this client, so nothing can overtake it; and it is
+  // sent after, so a client that has seen it can be reached.
+  send_side_.send(as_bytes(greeting), scratch_, [this] { worker_.router().add(*this); });
+  return true;
+}
+
+void Connection::refuse_login(Error error, std::span<const std::uint8_t> payload) {
+  scratch_.counters.handshake_failures.add();
+  shared_.log_gated(LogCause::kLoginRefused, LogLevel::kWarn, scratch_.now, [&] {
+    std::string key_text = "of unknown key";
+    if (payload.size() >= crypto::kKeySize)
+      key_text = crypto::NodePublic::from_bytes(payload.first<crypto::kKeySize>()).typed();
+    return fmt::format("login from {} {} refused: {}", peer_.text(), key_text,
+                       describe(error.code));
+  });
+  send_greeting();
+  close(CloseReason::kRefused);
+}
+
+// --- Time and the end
+// -----------------------------------------------------------------------------
+
+void Connection::on_deadline(TimePoint now) {
+  if (phase_ == Phase::kRelay) {
+    worker_.outbox().add_keep_alive(*this);
+    worker_.timers().arm(deadline_, now + keep_alive_period_);
+    return;
+  }
+  const bool idle = phase_ == Phase::kFinishing || (setup_ && setup_->served_before);
+  if (!idle) {
+    scratch_.counters.handshake_timeouts.add();
+    shared_.log_gated(LogCause::kHandshakeTimeout, LogLevel::kInfo, now, [&] {
+      return fmt::format("{} did not log in within {} s and was closed ({})", peer_.text(),
+                         std::chrono::duration_cast<std::chrono::seconds>(kLoginTimeout).count(),
+                         phase_ == Phase::kTlsHandshake ? "in the TLS handshake"
+                         : phase_ == Phase::kHttp       ? "waiting for an HTTP request"
+                                                        : "waiting for ClientInfo");
+    });
+  }
+  close(CloseReason::kTimeout);
+}
+
+void Connection::on_blocked(WorkerScratch& scratch) {
+  const Duration timeout = shared_.config.tcp_write_timeout;
+  if (timeout == Duration::zero()) return;
+  if (&scratch == &scratch_) {
+    worker_.timers().arm(write_check_, scratch.now + timeout);
+    return;
+  }
+  // Another worker found out. It only knows us during its turn, so the message carries the id.
+  worker_.post_watch(id());
+}
+
+void Connection::on_write_check(TimePoint now) {
+  const auto stall = send_side_.stall();
+  if (!stall.blocked) return;
+  const TimePoint due = stall.last_progress + shared_.config.tcp_write_timeout;
+  if (now < due) {
+    worker_.timers().arm(write_check_, due);
+    return;
+  }
+  scratch_.counters.write_timeouts.add();
+  shared_.log_gated(LogCause::kWriteTimeout, LogLevel::kInfo, now, [&] {
+    return fmt::format(
+        "client {} {} took no data for {} ms and was closed (-tcp-write-timeout)",
+        key().short_text(), peer_.text(),
+        std::chrono::duration_cast<std::chrono::milliseconds>(shared_.config.tcp_write_timeout)
+            .count());
+  });
+  close(CloseReason::kWriteTimeout);
+}
+
+void Connection::watch_write(TimePoint now) {
+  if (phase_ != Phase::kClosed && !write_check_.is_armed())
+    worker_.timers().arm(write_check_, now + shared_.config.tcp_write_timeout);
+}
+
+void Connection::close(CloseReason reason) {
+  if (phase_ == Phase::kClosed) return;
+  if (is_registered_) {
+    is_registered_ = false;
+    worker_.announce_departure(key(), worker_.router().remove(*this));
+  }
+  phase_ = Phase::kClosed;
+  worker_.timers().disarm(deadline_);
+  worker_.timers().disarm(write_check_);
+  if (counts_as_tls_) scratch_.counters.tls_active[index_of(tls_version_)].sub();
+  send_side_.close(scratch_, reason == CloseReason::kWriteTimeout);
+  if (carry_) scratch_.pool.put(std::exchange(carry_, Block{}));
+  carry_size_ = 0;
+  setup_.reset();
+  worker_.bury(*this);
+}
+
+void Connection::begin_shutdown() {
+  if (phase_ == Phase::kClosed || phase_ == Phase::kFinishing) return;
+  if (is_in_setup() && !send_side_.has_transport()) return close(CloseReason::kShutdown);
+  finish();
+}
+
+}  // namespace detour::server

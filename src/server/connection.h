@@ -1,0 +1,142 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "base/clock.h"
+#include "http/message.h"
+#include "net/address.h"
+#include "net/fd.h"
+#include "net/poller.h"
+#include "net/timer_wheel.h"
+#include "relay/client.h"
+#include "relay/frame_splitter.h"
+#include "server/http_service.h"
+#include "server/send_side.h"
+#include "server/shared.h"
+
+namespace detour::server {
+
+class Worker;
+
+/// A timer that calls a member function of its owner.
+template <typename Owner, void (Owner::*OnTimer)(TimePoint)>
+class MemberTimer final : public net::Timer {
+ public:
+  explicit MemberTimer(Owner& owner) : owner_(owner) {}
+
+ private:
+  void on_timer(TimePoint now) override { (owner_.*OnTimer)(now); }
+
+  Owner& owner_;
+};
+
+/// One TCP connection from accept to close: TLS, HTTP, login, relaying.
+///
+/// Belongs to one worker for life; that worker's thread alone calls it, except for `send_side()`,
+/// which any worker may use during a turn. Destroyed through Quiescence after close().
+class Connection final : public relay::Client, public net::EventHandler, private StallWatcher {
+ public:
+  Connection(Worker& worker, net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener,
+             Duration keep_alive_period);
+  ~Connection() override;
+
+  /// Arms the handshake deadline and starts to listen for events. False when the kernel refuses.
+  [[nodiscard]] bool start();
+
+  void on_event(std::uint32_t events) override;
+  /// Reads once and handles what came. Called for events, and again while the socket holds more.
+  void read_turn();
+
+  /// Why a connection ends: what is counted and logged.
+  enum class CloseReason : std::uint8_t {
+    kPeerClosed,
+    kSocketError,
+    kRefused,
+    kTimeout,
+    kWriteTimeout,
+    kServed,
+    kShutdown,
+  };
+  /// Ends the connection and hands it to the worker for destruction. Safe to call twice.
+  void close(CloseReason reason);
+
+  /// Another worker found the socket full: looks after the write timeout.
+  void watch_write(TimePoint now);
+
+  /// At shutdown: sends what waits, then announces the end. The connection closes when its peer
+  /// does.
+  void begin_shutdown();
+
+  [[nodiscard]] bool is_closed() const { return phase_ == Phase::kClosed; }
+  /// Not logged in yet: its turns are rationed, because they cost as much as dozens of packets.
+  [[nodiscard]] bool is_in_setup() const { return phase_ < Phase::kRelay; }
+  [[nodiscard]] const net::SocketAddress& peer() const { return peer_; }
+  [[nodiscard]] SendSide& send_side() { return send_side_; }
+
+  // Intrusive list of the worker's connections, and whether it waits in one of the worker's queues.
+  Connection* next = nullptr;
+  Connection* previous = nullptr;
+  bool is_queued = false;
+
+ private:
+  enum class Phase : std::uint8_t {
+    kTlsHandshake,
+    kHttp,       ///< Waits for a request head.
+    kBody,       ///< Throws a request's body away.
+    kLogin,      ///< Waits for ClientInfo.
+    kRelay,      ///< Logged in.
+    kFinishing,  ///< Our side ends as soon as all is sent; input is thrown away.
+    kClosed,
+  };
+  /// What only matters until login; freed then.
+  struct Setup {
+    bool is_not_ideal = false;   ///< The client did not get the node it prefers.
+    bool served_before = false;  ///< A request was answered on this connection.
+    std::uint64_t body_remaining = 0;
+    std::string unsent_greeting;  ///< ServerKey, until ServerInfo or the end of the turn.
+  };
+
+  void on_deadline(TimePoint now);
+  void on_write_check(TimePoint now);
+  void on_blocked(WorkerScratch& scratch) override;
+
+  bool continue_handshake(std::span<const std::uint8_t> input);
+  void reject_plain_http();
+  void take_input(std::span<const std::uint8_t> input);
+  void consume(std::span<const std::uint8_t>& input);
+  bool consume_http(std::span<const std::uint8_t>& input);
+  void answer(const http::Request& request);
+  void begin_derp(const DerpUpgrade& upgrade);
+  void send_greeting();
+  bool consume_login(std::span<const std::uint8_t>& input);
+  void refuse_login(Error error, std::span<const std::uint8_t> frame);
+  void keep_carry(std::span<const std::uint8_t> rest);
+  void respond(const std::string& bytes, bool close_after);
+  void finish();
+
+  Worker& worker_;
+  Shared& shared_;
+  WorkerScratch& scratch_;
+  const net::SocketAddress peer_;
+  const ListenerKind listener_;
+  Phase phase_;
+  bool saw_hangup_ = false;
+  bool is_registered_ = false;
+  net::Transport::Version tls_version_ = net::Transport::Version::kUnknown;
+  bool counts_as_tls_ = false;
+  std::unique_ptr<Setup> setup_;
+  relay::FrameSplitter splitter_{/*is_mesh_peer=*/false};
+  /// A partial head or frame, until the rest of it arrives.
+  Block carry_;
+  std::size_t carry_size_ = 0;
+  Duration keep_alive_period_{};
+  MemberTimer<Connection, &Connection::on_deadline> deadline_{*this};
+  MemberTimer<Connection, &Connection::on_write_check> write_check_{*this};
+  SendSide send_side_;
+};
+
+}  // namespace detour::server

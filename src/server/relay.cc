@@ -1,0 +1,126 @@
+#include "server/relay.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "net/socket.h"
+#include "server/http_service.h"
+#include "server/shared.h"
+#include "server/worker.h"
+
+namespace detour::server {
+
+namespace {
+
+std::expected<std::unique_ptr<net::TlsContext>, std::string> make_tls(
+    const config::Config& config, const acme::ServerCertificate& certificate,
+    const crypto::NodePublic& relay_key) {
+  const auto meta = acme::make_meta_certificate(relay_key.hex(), std::chrono::system_clock::now());
+  net::TlsServerOptions options{.leaf = certificate.leaf.get(), .key = certificate.key.get()};
+  for (const auto& issuer : certificate.chain) options.chain.push_back(issuer.get());
+  options.chain.push_back(meta.get());
+  // derper serves a DNS name only to clients that ask for it. We do the same under its name;
+  // otherwise a client that hides or misses the name is served, because the certificate protects it
+  // all the same.
+  const bool is_ip = net::SocketAddress::parse(config.hostname, 0).has_value();
+  if (config.personality == config::Personality::kDerper && !is_ip)
+    options.required_sni = config.hostname;
+  return net::TlsContext::make(options);
+}
+
+std::uint64_t connections_max() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return UINT64_MAX;
+  return std::max<std::uint64_t>(limit.rlim_cur, 2 * kDescriptorsReserved) - kDescriptorsReserved;
+}
+
+}  // namespace
+
+std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options) {
+  const config::Config& config = options.config;
+  const auto address = net::SocketAddress::parse(config.listen.host, config.listen.port);
+  if (!address)
+    return std::unexpected(
+        fmt::format("listen address {:?} is not an IP address", config.listen.host));
+
+  std::unique_ptr<Relay> relay(new Relay);
+  relay->shared_ = std::make_unique<Shared>(config, options.key, *options.log);
+  Shared& shared = *relay->shared_;
+  shared.http = std::make_unique<HttpService>(shared);
+  shared.connections_max = connections_max();
+  if (config.tls) {
+    auto tls = make_tls(config, *options.certificate, shared.public_key);
+    if (!tls) return std::unexpected(tls.error());
+    shared.tls = std::move(*tls);
+  }
+
+  const net::TcpOptions tcp{.keepalive_idle = config.tcp_keepalive_time,
+                            .user_timeout = config.tcp_user_timeout};
+  auto main = net::listen_tcp(*address, tcp);
+  if (!main) return std::unexpected(main.error());
+  relay->main_ = std::move(*main);
+  if (config.tls && config.http_port) {
+    const auto http_address = net::SocketAddress::parse(config.listen.host, *config.http_port);
+    auto http = net::listen_tcp(*http_address, tcp);
+    if (!http) return std::unexpected(http.error());
+    relay->http_ = std::move(*http);
+  }
+  if (config.stun) {
+    const auto stun_address = net::SocketAddress::parse(config.listen.host, config.stun_port);
+    auto stun = net::bind_udp(*stun_address);
+    if (stun) {
+      relay->stun_ = std::move(*stun);
+    } else if (config.personality == config::Personality::kDerper) {
+      // derper goes on without STUN and says nothing; we go on too, but say it.
+      options.log->error(stun.error() + "; relaying goes on without STUN");
+    } else {
+      return std::unexpected(stun.error());
+    }
+  }
+
+  for (std::size_t i = 0; i < config.workers; ++i)
+    shared.workers.push_back(std::make_unique<Worker>(shared, i));
+  for (const auto& worker : shared.workers) {
+    if (!worker->add_listener(relay->main_.get(), ListenerKind::kMain) ||
+        (relay->http_ && !worker->add_listener(relay->http_.get(), ListenerKind::kHttp)) ||
+        (relay->stun_ && !worker->add_stun(relay->stun_.get())))
+      return std::unexpected(std::string("cannot watch the listening sockets: out of memory"));
+  }
+  for (const auto& worker : shared.workers) worker->start_thread();
+  return relay;
+}
+
+Relay::~Relay() {
+  stop();
+}
+
+void Relay::stop() {
+  for (const auto& worker : shared_->workers) worker->post_stop();
+  for (const auto& worker : shared_->workers) worker->join();
+  main_.reset();
+  http_.reset();
+  stun_.reset();
+}
+
+net::SocketAddress Relay::address() const {
+  return net::local_address(main_.get());
+}
+
+std::optional<net::SocketAddress> Relay::http_address() const {
+  if (!http_) return std::nullopt;
+  return net::local_address(http_.get());
+}
+
+std::optional<net::SocketAddress> Relay::stun_address() const {
+  if (!stun_) return std::nullopt;
+  return net::local_address(stun_.get());
+}
+
+const crypto::NodePublic& Relay::public_key() const {
+  return shared_->public_key;
+}
+
+}  // namespace detour::server

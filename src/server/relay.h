@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "acme/certificate.h"
+#include "base/log.h"
+#include "config/config.h"
+#include "crypto/keys.h"
+#include "net/address.h"
+#include "net/fd.h"
+
+namespace detour::server {
+
+class Shared;
+
+/// A running relay: its listeners, workers and shared state.
+class Relay {
+ public:
+  struct Options {
+    config::Config config;
+    crypto::NodePrivate key;
+    /// Needed when config.tls; only read during start().
+    const acme::ServerCertificate* certificate = nullptr;
+    Log* log = nullptr;  ///< Must outlive the relay.
+  };
+
+  /// Binds everything and starts the workers. On failure nothing is left running; the text says
+  /// what could not be bound or used, and what to do.
+  [[nodiscard]] static std::expected<std::unique_ptr<Relay>, std::string> start(Options options);
+
+  /// Stops as stop() does.
+  ~Relay();
+  Relay(const Relay&) = delete;
+  Relay& operator=(const Relay&) = delete;
+
+  /// Closes the listeners, sends what waits, ends all connections; returns within 2 seconds.
+  void stop();
+
+  /// Where it listens, with the ports that the kernel chose for port 0.
+  [[nodiscard]] net::SocketAddress address() const;
+  [[nodiscard]] std::optional<net::SocketAddress> http_address() const;
+  [[nodiscard]] std::optional<net::SocketAddress> stun_address() const;
+  [[nodiscard]] const crypto::NodePublic& public_key() const;
+
+  /// Derper's metrics as /debug/varz gives them.
+  [[nodiscard]] std::string metrics_text() const;
+
+ private:
+  Relay() = default;
+
+  net::UniqueFd main_;
+  net::UniqueFd http_;
+  net::UniqueFd stun_;
+  std::unique_ptr<Shared> shared_;
+};
+
+}  // namespace detour::server

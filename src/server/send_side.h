@@ -1,0 +1,160 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/buffer_pool.h"
+#include "base/byte_buffer.h"
+#include "base/clock.h"
+#include "metrics/counters.h"
+#include "net/fd.h"
+#include "net/transport.h"
+#include "relay/outbox.h"
+#include "relay/send_queues.h"
+
+namespace detour::server {
+
+/// What a worker lends to the connections it handles: scratch memory, counters, the time of the
+/// turn.
+struct WorkerScratch {
+  TimePoint now{};
+  BufferPool pool;
+  ByteBuffer cipher_in;  ///< What recv() filled.
+  ByteBuffer plain;      ///< Opened input.
+  ByteBuffer gathered;   ///< Frames taken from a queue.
+  ByteBuffer sealed;     ///< Records on their way to send().
+  metrics::WorkerCounters counters;
+};
+
+/// Told when a socket has become full, on the worker that found out, without the lock: somebody has
+/// to look after the write timeout.
+class StallWatcher {
+ public:
+  virtual void on_blocked(WorkerScratch& scratch) = 0;
+
+ protected:
+  ~StallWatcher() = default;
+};
+
+/// A connection's socket and record layer, and what waits to be sent: everything that other workers
+/// may touch, behind one lock.
+///
+/// Any worker may deliver(); it seals and sends by itself instead of handing packets over. When the
+/// lock is taken, the batch goes into an inbox and whoever holds the lock sends it along: nobody
+/// waits. The reading side takes the same lock while OpenSSL opens records, because an SSL object
+/// cannot be used from two threads at once.
+class SendSide {
+ public:
+  SendSide(net::UniqueFd fd, const relay::QueueLimits& limits, StallWatcher& watcher);
+
+  /// The record layer; given once, by the owner, before anything is read or sent.
+  void set_transport(std::unique_ptr<net::Transport> transport);
+  [[nodiscard]] bool has_transport() const { return transport_ != nullptr; }
+
+  /// Sends whole frames, queues them behind what already waits, leaves them to whoever is sending,
+  /// or drops and counts them. Any worker.
+  void deliver(relay::FrameBatch batch, WorkerScratch& scratch);
+
+  struct Opened {
+    std::size_t size = 0;  ///< Plaintext appended to scratch.plain.
+    net::Transport::Opened status = net::Transport::Opened::kNeedsInput;
+    bool blocked = false;
+  };
+  /// Opens ciphertext and appends the plaintext to scratch.plain, whose room must be enough for all
+  /// of it. Owner only.
+  [[nodiscard]] Opened open(std::span<const std::uint8_t> input, WorkerScratch& scratch);
+
+  struct Handshaken {
+    net::Transport::Handshake status = net::Transport::Handshake::kFailed;
+    net::Transport::Version version = net::Transport::Version::kUnknown;
+    std::string failure;
+  };
+  /// Goes on with the handshake. Input that lies behind it is opened by a later open() with no
+  /// input.
+  [[nodiscard]] Handshaken handshake(std::span<const std::uint8_t> input, WorkerScratch& scratch);
+  [[nodiscard]] std::string failure();
+
+  /// Seals and sends bytes that are not relayed frames: HTTP, ServerKey. They never queue behind
+  /// frames, because there are none before login. Owner only.
+  void send(std::span<const std::uint8_t> plaintext, WorkerScratch& scratch);
+  /// The same, but keeps the lock between sealing and sending while `before_sending` runs: what it
+  /// makes visible cannot send anything ahead of `plaintext`.
+  template <typename Action>
+  void send(std::span<const std::uint8_t> plaintext, WorkerScratch& scratch,
+            Action before_sending) {
+    mutex_.lock();
+    seal_locked(plaintext, scratch);
+    before_sending();
+    write_sealed_locked(scratch);
+    unlock(scratch);
+  }
+
+  /// The socket can take more: sends what waits.
+  void on_writable(WorkerScratch& scratch);
+
+  struct Stall {
+    bool blocked = false;
+    TimePoint last_progress{};
+  };
+  /// Whether something waits for the socket, and since when it took nothing. When nothing waits the
+  /// watcher will be told anew. Owner only.
+  [[nodiscard]] Stall stall();
+
+  /// Ends our side in order: announces it and shuts the socket down for sending, once nothing
+  /// waits. False while something still waits.
+  [[nodiscard]] bool finish(WorkerScratch& scratch);
+
+  /// Frees everything; queued packets are counted as gone_disconnected, one being written as
+  /// write_error when `write_failed`. Announces the end to the peer if the socket takes it.
+  void close(WorkerScratch& scratch, bool write_failed);
+
+  [[nodiscard]] int fd() const { return fd_.get(); }
+
+ private:
+  /// Batches from other workers that may wait for the holder of the lock. Beyond it a batch is
+  /// dropped as queue_tail: only racing producers can get there (server-behaviour 4.3).
+  static constexpr std::size_t kInboxMax = 8;
+  /// Plaintext gathered from the queues for one send.
+  static constexpr std::size_t kDrainBytes = 64 * 1024;
+
+  void seal_locked(std::span<const std::uint8_t> plaintext, WorkerScratch& scratch);
+  /// Sends scratch.sealed; what the socket does not take becomes unsent_.
+  void write_sealed_locked(WorkerScratch& scratch);
+  bool write_unsent_locked(WorkerScratch& scratch);
+  void keep_unsent_locked(std::span<const std::uint8_t> rest, WorkerScratch& scratch);
+  void deliver_locked(relay::FrameBatch batch, WorkerScratch& scratch);
+  void drain_queues_locked(WorkerScratch& scratch);
+  [[nodiscard]] bool blocked_locked() const { return unsent_begin_ != unsent_end_; }
+  void fail_locked();
+  void unlock(WorkerScratch& scratch);
+  [[nodiscard]] bool leave_in_inbox(relay::FrameBatch& batch);
+  void take_inbox_locked(WorkerScratch& scratch);
+  static void count_sent(const relay::BatchStats& stats, WorkerScratch& scratch);
+  static void drop(const relay::FrameBatch& batch, metrics::DropReason reason,
+                   WorkerScratch& scratch);
+
+  std::mutex mutex_;
+  net::UniqueFd fd_;
+  std::unique_ptr<net::Transport> transport_;
+  relay::SendQueues queues_;
+  /// Sealed bytes that the socket did not take: unsent_[begin, end).
+  Block unsent_;
+  std::size_t unsent_begin_ = 0;
+  std::size_t unsent_end_ = 0;
+  TimePoint last_progress_{};
+  StallWatcher& watcher_;
+  bool watched_ = false;
+  bool failed_ = false;  ///< The socket is broken; the owner closes it when epoll tells.
+  bool closed_ = false;
+
+  std::mutex inbox_mutex_;
+  std::vector<relay::FrameBatch> inbox_;
+  std::atomic<bool> inbox_waiting_{false};
+};
+
+}  // namespace detour::server

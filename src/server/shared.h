@@ -1,0 +1,93 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/log.h"
+#include "base/quiescent.h"
+#include "config/config.h"
+#include "crypto/keys.h"
+#include "net/tls_context.h"
+#include "relay/directory.h"
+
+namespace detour::server {
+
+class HttpService;
+class Worker;
+
+/// The largest part of the descriptors that connections may use up; the rest serves files and
+/// sockets of the relay itself.
+inline constexpr std::uint64_t kDescriptorsReserved = 24;
+
+/// A login has this long from accept to ServerInfo, TLS and HTTP included.
+inline constexpr Duration kLoginTimeout = std::chrono::seconds(10);
+/// An HTTP connection without a request is closed after this long (as the reference does).
+inline constexpr Duration kHttpIdleTimeout = std::chrono::seconds(30);
+/// KeepAlive goes out every 60 s plus up to 5 s, fixed per connection (server-behaviour 0).
+inline constexpr Duration kKeepAlivePeriod = std::chrono::seconds(60);
+inline constexpr Duration kKeepAliveJitter = std::chrono::seconds(5);
+
+/// Causes of log lines that a peer can provoke: each has its own gate, so that none drowns the
+/// others.
+enum class LogCause : std::uint8_t {
+  kTlsFailed,
+  kLoginRefused,
+  kProtocolError,
+  kHandshakeTimeout,
+  kHttpRejected,
+  kWriteTimeout,
+  kAcceptPaused,
+  kAcceptFailed,
+  kStunFailed,
+};
+inline constexpr std::size_t kLogCauseCount = 9;
+
+/// What all workers of one relay share. Constant after start but for what is atomic or locked
+/// inside.
+class Shared {
+ public:
+  Shared(const config::Config& config_in, const crypto::NodePrivate& key, Log& log_in);
+  ~Shared();
+  Shared(const Shared&) = delete;
+  Shared& operator=(const Shared&) = delete;
+
+  const config::Config config;
+  const crypto::NodePrivate private_key;
+  const crypto::NodePublic public_key;
+  Log& log;
+  Quiescence quiescence;
+  relay::Directory directory;
+  std::unique_ptr<net::TlsContext> tls;  ///< Null when the main listener is plain HTTP.
+  std::unique_ptr<HttpService> http;
+  std::vector<std::unique_ptr<Worker>> workers;
+
+  std::atomic<std::uint64_t> connections{0};  ///< Accepted and not closed, on all listeners.
+  std::uint64_t connections_max = 0;
+  const TimePoint started_at = Clock::now();
+
+  /// Logs what `make_message` returns unless lines of this cause came too fast; says then how many
+  /// were held back.
+  template <typename MakeMessage>
+  void log_gated(LogCause cause, LogLevel level, TimePoint now, MakeMessage make_message) {
+    std::uint64_t suppressed = 0;
+    if (!gates_[static_cast<std::size_t>(cause)].gate.admit(now, &suppressed)) return;
+    std::string message = make_message();
+    if (suppressed != 0)
+      message += " (" + std::to_string(suppressed) + " more like this were not logged)";
+    log.write(level, message);
+  }
+
+ private:
+  struct Gate {
+    LogGate gate{/*burst=*/5, std::chrono::seconds(30)};
+  };
+  std::array<Gate, kLogCauseCount> gates_;
+};
+
+}  // namespace detour::server

@@ -1,0 +1,250 @@
+#include "server/worker.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+
+namespace detour::server {
+
+namespace {
+
+constexpr std::size_t kReadBytes = 128 * 1024;
+/// Opened input behind the largest thing that may be carried over: a ClientInfo of 256 KiB.
+constexpr std::size_t kPlainBytes = 512 * 1024;
+/// What one delivery makes of a full batch: its records' heads and tags come on top.
+constexpr std::size_t kSealedBytes = 160 * 1024;
+constexpr std::size_t kGatheredBytes = 192 * 1024;
+
+/// Logins that go on in one turn: with packets to relay, and without.
+constexpr std::size_t kSetupStepsBusy = 4;
+constexpr std::size_t kSetupStepsQuiet = 16;
+/// PeerGone notices sent in one turn.
+constexpr std::size_t kDeparturesPerTurn = 64;
+
+/// After a stop request: time to send what waits, and for the peers to close.
+constexpr Duration kStopTimeout = std::chrono::milliseconds(1200);
+/// Closed objects wait for other workers; looked at again after this long when nothing happens.
+constexpr Duration kReclaimInterval = std::chrono::milliseconds(50);
+
+}  // namespace
+
+Worker::Worker(Shared& shared, std::size_t index)
+    : shared_(shared),
+      index_(index),
+      timers_(Clock::now()),
+      outbox_(scratch_.pool, *this),
+      router_(shared.directory, outbox_, scratch_.counters),
+      jitter_(std::random_device{}()) {
+  scratch_.cipher_in.reserve(kReadBytes);
+  scratch_.plain.reserve(kPlainBytes);
+  scratch_.sealed.reserve(kSealedBytes);
+  scratch_.gathered.reserve(kGatheredBytes);
+  scratch_.now = Clock::now();
+  DETOUR_CHECK(poller_.add(mailbox_.fd(), EPOLLIN, mailbox_));
+}
+
+Worker::~Worker() {
+  join();
+}
+
+bool Worker::add_listener(int fd, ListenerKind kind) {
+  acceptors_.push_back(std::make_unique<Acceptor>(*this, fd, kind));
+  return acceptors_.back()->start();
+}
+
+bool Worker::add_stun(int fd) {
+  stun_ = std::make_unique<StunResponder>(fd, scratch_.counters, shared_);
+  return poller_.add(fd, EPOLLIN | EPOLLEXCLUSIVE, *stun_);
+}
+
+void Worker::start_thread() {
+  thread_ = std::thread([this] { run(); });
+}
+
+void Worker::join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void Worker::post_stop() {
+  mailbox_.post([this] { begin_stop(); });
+}
+
+void Worker::post_connection(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener) {
+  // Counted here, so that a burst of accepts is spread before this worker gets to see it.
+  connection_count_.fetch_add(1, std::memory_order_relaxed);
+  mailbox_.post([this, fd = std::move(fd), peer, listener]() mutable {
+    connection_count_.fetch_sub(1, std::memory_order_relaxed);
+    adopt(std::move(fd), peer, listener);
+  });
+}
+
+void Worker::post_watch(relay::ClientId id) {
+  mailbox_.post([this, id] {
+    for (relay::Client* const client : shared_.directory.find_ids({id}))
+      static_cast<Connection*>(client)->watch_write(scratch_.now);
+  });
+}
+
+// --- The loop
+// -------------------------------------------------------------------------------------
+
+void Worker::run() {
+  for (;;) {
+    turn();
+    if (stopping_ && (connections_ == nullptr || scratch_.now >= stop_deadline_)) break;
+  }
+  while (connections_ != nullptr) connections_->close(Connection::CloseReason::kShutdown);
+  for (Connection* const connection : again_) connection->is_queued = false;
+  for (Connection* const connection : setup_) connection->is_queued = false;
+  again_.clear();
+  setup_.clear();
+  bury_the_dead();
+  shared_.quiescence.collect();
+}
+
+void Worker::turn() {
+  shared_.quiescence.collect();
+  const auto events = poller_.wait(wait_limit());
+  shared_.quiescence.online(index_);
+  scratch_.now = Clock::now();
+
+  for (const epoll_event& event : events)
+    static_cast<net::EventHandler*>(event.data.ptr)->on_event(event.events);
+  run_again_queue();
+  const bool busy = outbox_.has_frames();
+  // What was read goes out before the expensive steps of logins.
+  outbox_.flush();
+  run_setup_queue(busy ? kSetupStepsBusy : kSetupStepsQuiet);
+  mailbox_.run_posted();
+  timers_.advance(scratch_.now);
+  run_departures();
+  outbox_.flush();
+
+  bury_the_dead();
+  shared_.quiescence.offline(index_);
+}
+
+std::optional<Duration> Worker::wait_limit() const {
+  if (!again_.empty() || !setup_.empty() || !departures_.empty()) return Duration::zero();
+  std::optional<Duration> limit = timers_.time_to_next(Clock::now());
+  const auto at_most = [&limit](Duration other) { limit = std::min(limit.value_or(other), other); };
+  if (shared_.quiescence.has_pending()) at_most(kReclaimInterval);
+  if (stopping_) at_most(std::max(stop_deadline_ - Clock::now(), Duration::zero()));
+  return limit;
+}
+
+void Worker::deliver(relay::Client& destination, relay::FrameBatch batch) {
+  static_cast<Connection&>(destination).send_side().deliver(std::move(batch), scratch_);
+}
+
+void Worker::run_again_queue() {
+  std::swap(again_, again_now_);
+  for (Connection* const connection : again_now_) {
+    connection->is_queued = false;
+    if (connection->is_closed()) continue;
+    if (connection->is_in_setup()) {
+      queue_setup(*connection);
+    } else {
+      connection->read_turn();
+    }
+  }
+  again_now_.clear();
+}
+
+void Worker::run_setup_queue(std::size_t steps) {
+  while (steps-- != 0 && !setup_.empty()) {
+    Connection* const connection = setup_.front();
+    setup_.pop_front();
+    connection->is_queued = false;
+    if (!connection->is_closed()) connection->read_turn();
+  }
+}
+
+void Worker::run_departures() {
+  std::size_t budget = kDeparturesPerTurn;
+  while (budget != 0 && !departures_.empty()) {
+    Departed& departed = departures_.front();
+    const std::size_t count = std::min(budget, departed.delivered_to.size());
+    const std::vector<relay::ClientId> ids(
+        departed.delivered_to.end() - static_cast<std::ptrdiff_t>(count),
+        departed.delivered_to.end());
+    departed.delivered_to.resize(departed.delivered_to.size() - count);
+    budget -= count;
+    for (relay::Client* const client : shared_.directory.find_ids(ids))
+      outbox_.add_peer_gone(*client, departed.key, derp::PeerGoneReason::kDisconnected);
+    if (departed.delivered_to.empty()) departures_.pop_front();
+  }
+}
+
+// --- Connections
+// ----------------------------------------------------------------------------------
+
+void Worker::adopt(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener) {
+  if (stopping_) return;
+  const auto jitter = std::chrono::milliseconds(std::uniform_int_distribution<std::int64_t>(
+      0, std::chrono::duration_cast<std::chrono::milliseconds>(kKeepAliveJitter).count() -
+             1)(jitter_));
+  auto connection = std::make_unique<Connection>(*this, std::move(fd), std::move(peer), listener,
+                                                 kKeepAlivePeriod + jitter);
+  if (!connection->start()) return;
+
+  Connection* const added = connection.release();
+  added->next = connections_;
+  if (connections_ != nullptr) connections_->previous = added;
+  connections_ = added;
+  connection_count_.fetch_add(1, std::memory_order_relaxed);
+  shared_.connections.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Worker::queue_setup(Connection& connection) {
+  if (std::exchange(connection.is_queued, true)) return;
+  setup_.push_back(&connection);
+}
+
+void Worker::queue_again(Connection& connection) {
+  if (std::exchange(connection.is_queued, true)) return;
+  again_.push_back(&connection);
+}
+
+void Worker::announce_departure(const crypto::NodePublic& key,
+                                relay::Directory::Departure departure) {
+  if (!departure.key_left || departure.delivered_to.empty() || stopping_) return;
+  departures_.push_back({.key = key, .delivered_to = std::move(departure.delivered_to)});
+}
+
+void Worker::bury(Connection& connection) {
+  if (connection.previous != nullptr) {
+    connection.previous->next = connection.next;
+  } else {
+    connections_ = connection.next;
+  }
+  if (connection.next != nullptr) connection.next->previous = connection.previous;
+  connection_count_.fetch_sub(1, std::memory_order_relaxed);
+  shared_.connections.fetch_sub(1, std::memory_order_relaxed);
+  dead_.push_back(&connection);
+}
+
+void Worker::bury_the_dead() {
+  std::erase_if(dead_, [this](Connection* connection) {
+    // A queue still points to it: next turn.
+    if (connection->is_queued) return false;
+    shared_.quiescence.retire(std::unique_ptr<Retirable>(connection));
+    return true;
+  });
+}
+
+void Worker::begin_stop() {
+  if (std::exchange(stopping_, true)) return;
+  stop_deadline_ = scratch_.now + kStopTimeout;
+  acceptors_.clear();
+  if (stun_) poller_.remove(stun_->fd());
+  departures_.clear();
+  for (Connection* connection = connections_; connection != nullptr;) {
+    Connection* const next = connection->next;
+    connection->begin_shutdown();
+    connection = next;
+  }
+}
+
+}  // namespace detour::server

@@ -1,0 +1,114 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "net/mailbox.h"
+#include "net/poller.h"
+#include "net/timer_wheel.h"
+#include "relay/outbox.h"
+#include "relay/router.h"
+#include "server/acceptor.h"
+#include "server/connection.h"
+#include "server/send_side.h"
+#include "server/shared.h"
+#include "server/stun_responder.h"
+
+namespace detour::server {
+
+/// One thread, one loop, and the reading side of its connections (docs/architecture.md).
+///
+/// A turn: wait; handle what happened; send what was gathered, once per destination; let go of what
+/// closed. Everything but post_*() and the counters belongs to the worker's own thread.
+class Worker final : private relay::Delivery {
+ public:
+  Worker(Shared& shared, std::size_t index);
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  /// Before the thread starts: sockets that all workers listen on. They must outlive the worker.
+  [[nodiscard]] bool add_listener(int fd, ListenerKind kind);
+  [[nodiscard]] bool add_stun(int fd);
+
+  void start_thread();
+  /// Asks the worker to send what waits, end all connections and stop. Returns at once; any thread.
+  void post_stop();
+  void join();
+
+  /// Takes over an accepted socket; any thread.
+  void post_connection(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener);
+  /// A client of this worker was found blocked by another worker; any thread.
+  void post_watch(relay::ClientId id);
+
+  [[nodiscard]] const metrics::WorkerCounters& counters() const { return scratch_.counters; }
+  [[nodiscard]] std::uint64_t connection_count() const {
+    return connection_count_.load(std::memory_order_relaxed);
+  }
+
+  // For the worker's own connections and listeners.
+  [[nodiscard]] Shared& shared() { return shared_; }
+  [[nodiscard]] WorkerScratch& scratch() { return scratch_; }
+  [[nodiscard]] net::Poller& poller() { return poller_; }
+  [[nodiscard]] net::TimerWheel& timers() { return timers_; }
+  [[nodiscard]] relay::Outbox& outbox() { return outbox_; }
+  [[nodiscard]] relay::Router& router() { return router_; }
+
+  /// Makes a connection of an accepted socket, on this worker.
+  void adopt(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener);
+  /// Runs a connection that is not logged in yet, when its share of a turn comes.
+  void queue_setup(Connection& connection);
+  /// Lets a connection read again in the next turn.
+  void queue_again(Connection& connection);
+  /// Tells those who were sent packets of `key` that it left, a few in each turn.
+  void announce_departure(const crypto::NodePublic& key, relay::Directory::Departure departure);
+  /// Takes a closed connection for destruction at the end of the turn.
+  void bury(Connection& connection);
+
+ private:
+  struct Departed {
+    crypto::NodePublic key;
+    std::vector<relay::ClientId> delivered_to;
+  };
+
+  void run();
+  void turn();
+  void deliver(relay::Client& destination, relay::FrameBatch batch) override;
+  void run_again_queue();
+  void run_setup_queue(std::size_t steps);
+  void run_departures();
+  void begin_stop();
+  void bury_the_dead();
+  [[nodiscard]] std::optional<Duration> wait_limit() const;
+
+  Shared& shared_;
+  const std::size_t index_;
+  WorkerScratch scratch_;
+  net::Poller poller_;
+  net::TimerWheel timers_;
+  net::Mailbox mailbox_;
+  relay::Outbox outbox_;
+  relay::Router router_;
+  std::vector<std::unique_ptr<Acceptor>> acceptors_;
+  std::unique_ptr<StunResponder> stun_;
+
+  Connection* connections_ = nullptr;  ///< Intrusive list of all that are not closed.
+  std::atomic<std::uint64_t> connection_count_{0};
+  std::vector<Connection*> again_;
+  std::vector<Connection*> again_now_;
+  std::deque<Connection*> setup_;
+  std::vector<Connection*> dead_;
+  std::deque<Departed> departures_;
+  std::minstd_rand jitter_;
+
+  bool stopping_ = false;
+  TimePoint stop_deadline_{};
+  std::thread thread_;
+};
+
+}  // namespace detour::server
