@@ -1,0 +1,105 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "metrics/counters.h"
+
+/// The two texts in which counters leave the relay, with derper's names: Prometheus text for
+/// `/debug/varz` and one JSON object for `/debug/vars` (docs/metrics.md). No I/O.
+namespace detour::metrics {
+
+/// What the process costs, as /proc tells it (process.h reads it).
+struct ProcessUsage {
+  double cpu_seconds = 0;  ///< User and system time.
+  std::uint64_t resident_bytes = 0;
+  std::uint64_t virtual_bytes = 0;
+  std::uint64_t open_fds = 0;
+  std::uint64_t max_fds = 0;  ///< The soft limit.
+  double start_unix_seconds = 0;
+  std::int64_t boot_unix_seconds = 0;  ///< When the machine started; 0 leaves the metric out.
+};
+
+struct PacketTotals {
+  std::uint64_t packets = 0;
+  std::uint64_t bytes = 0;  ///< Payload bytes.
+};
+
+template <std::size_t N>
+struct HistogramTotals {
+  std::array<std::uint64_t, N + 1> buckets{};  ///< Not cumulative; the last one is +Inf.
+  std::uint64_t sum = 0;
+};
+
+/// TLS versions in the order of WorkerCounters::tls_requests: 1.0, 1.1, 1.2, 1.3, unknown.
+inline constexpr std::size_t kTlsVersionCount = 5;
+
+/// One consistent set of numbers to export. A plain value: begin with an empty one, accumulate the
+/// counters of each worker, then fill in the rest.
+struct Snapshot {
+  // Sums over workers, by accumulate().
+  std::uint64_t accepts = 0;
+  std::array<PacketTotals, kPacketKindCount> received{};
+  std::array<PacketTotals, kPacketKindCount> sent{};
+  std::array<std::array<PacketTotals, kPacketKindCount>, kDropReasonCount> dropped{};
+  std::uint64_t got_ping = 0;
+  std::uint64_t sent_pong = 0;
+  std::uint64_t peer_gone_disconnected = 0;
+  std::uint64_t peer_gone_not_here = 0;
+  std::uint64_t home_moves_in = 0;
+  std::uint64_t home_moves_out = 0;
+  std::uint64_t write_timeouts = 0;
+  // Gauges that workers count up and down: a worker's own share may wrap, the sum does not.
+  std::uint64_t current_connections = 0;
+  std::uint64_t current_home_connections = 0;
+  std::uint64_t current_notideal_connections = 0;
+  HistogramTotals<kWriteFrameBounds.size()> buffered_write_frames{};
+  double average_queue_ms_sum = 0;        ///< Over the workers that have measured any.
+  std::uint64_t average_queue_count = 0;  ///< How many workers that were.
+  std::array<std::uint64_t, kTlsVersionCount> tls_requests{};
+  std::array<std::uint64_t, kTlsVersionCount> tls_active{};
+  std::uint64_t tcp_accepted = 0;
+  std::uint64_t tcp_rejected = 0;
+  std::uint64_t stun_success = 0;
+  std::uint64_t stun_not_stun = 0;
+  std::uint64_t stun_read_error = 0;
+  std::uint64_t stun_write_error = 0;
+  std::uint64_t stun_no_local_addr = 0;
+  std::uint64_t stun_ipv4 = 0;
+  std::uint64_t stun_ipv6 = 0;
+  std::uint64_t handshake_timeouts = 0;
+  std::uint64_t handshake_failures = 0;
+  std::uint64_t http_head_too_large = 0;
+  std::uint64_t accept_paused = 0;
+  std::uint64_t control_frames_dropped = 0;
+  std::uint64_t logins = 0;
+
+  // From the directory, by the caller. Keys are counted once, however many connections they have.
+  std::uint64_t clients_local = 0;
+  std::uint64_t clients_remote = 0;  ///< Known through mesh peers alone.
+  std::uint64_t current_dup_client_keys = 0;
+  std::uint64_t current_dup_client_conns = 0;
+  std::uint64_t total_dup_client_conns = 0;  ///< Since the start.
+  std::uint64_t watchers = 0;
+
+  // About the process, by the caller.
+  ProcessUsage process;
+  std::uint64_t memory_at_start_bytes = 0;  ///< Resident once everything was set up.
+  std::uint64_t uptime_seconds = 0;
+  bool has_tls_listener = true;  ///< Without one, its counters are left out, as derper does.
+  std::string version;           ///< Long form, as `-version` prints it.
+  std::string binary = "detour";
+};
+
+/// Adds what one worker has counted so far. May run while the worker goes on counting.
+void accumulate(Snapshot& snapshot, const WorkerCounters& worker);
+
+/// Prometheus text, version 0.0.4: first `process_*`, then derper's metrics in its order.
+[[nodiscard]] std::string format_prometheus(const Snapshot& snapshot);
+
+/// One JSON object with derper's expvar names, newline at the end.
+[[nodiscard]] std::string format_expvar_json(const Snapshot& snapshot);
+
+}  // namespace detour::metrics
