@@ -20,10 +20,12 @@ struct ParsedListenAddress {
   std::string notice;
 };
 
-/// Understands `443`, `:443`, `https`, `0.0.0.0:443`, `[::]:443`, `2001:db8::1` with a port behind
-/// brackets, `localhost:8443`; and repairs what people paste: quotes around it (ASCII and
-/// typographic), full-width colons and digits, spaces. `source` names where it was written, for the
-/// messages ("flag -a"). Fails with a message that has source, value and what to write instead.
+/// Understands `443`, `:443`, `https`, `203.0.113.7:443`, `[2001:db8::1]:443`, `localhost:8443`;
+/// and repairs what people paste: quotes around it (ASCII and typographic), full-width characters,
+/// spaces. An unspecified host (`0.0.0.0`, `[::]`, `*`) means all addresses of both families, as
+/// in Go. `source` names where it was written, for the messages ("flag -a").
+///
+/// Fails with a message that has source, value and what to write instead.
 [[nodiscard]] std::expected<ParsedListenAddress, std::string> parse_listen_address(
     std::string_view text, std::string_view source);
 
@@ -38,10 +40,10 @@ struct ParsedListenAddress {
 /// Checks `203.0.113.0/24` or `2001:db8::/32`.
 [[nodiscard]] bool is_cidr(std::string_view text);
 
-/// The host name in lower case, or the IP address in its usual spelling.
+/// The host name in lower case, or the IP address in its usual spelling without brackets.
 ///
 /// Fails with a message that has source, value and the exact thing to write instead for what
-/// people paste: `https://`, a slash behind it, a port, quotes, spaces, a wildcard, underscores.
+/// people paste: `https://`, a slash or dot behind it, a port, quotes, spaces, a wildcard.
 [[nodiscard]] std::expected<std::string, std::string> parse_hostname(std::string_view text,
                                                                      std::string_view source);
 

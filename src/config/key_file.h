@@ -2,27 +2,24 @@
 
 #include <expected>
 #include <string>
+#include <string_view>
 
 #include "crypto/keys.h"
 
+/// The content of the relay's key file. Reading and writing the file is cli/relay_key.h.
 namespace detour::config {
 
-/// The relay's own key, from its file.
-struct LoadedKey {
-  crypto::NodePrivate key;
-  bool just_made = false;  ///< The file was not there; it is now.
-};
+/// The relay's private key out of the content of its file, in derper's format: a JSON object with
+/// the field `PrivateKey` (its name in any case), `privkey:` and 64 hex digits. Other fields are
+/// ignored, and the last of several counts, as in Go.
+///
+/// Fails with a message that begins with `path` and says what to do. The message never has any part
+/// of a key in it.
+[[nodiscard]] std::expected<crypto::NodePrivate, std::string> parse_key_file(
+    const std::string& path, std::string_view content);
 
-/// Reads the relay's private key in derper's format, or makes one when the file does not exist.
-///
-/// Format: a JSON object with the field `PrivateKey` (its name in any case), `privkey:` and 64 hex
-/// digits; other fields are ignored. A new file appears at once or not at all, readable only by
-/// this user, tab-indented without a newline at its end, byte for byte as derper writes it; missing
-/// folders are made. An existing file is never written to.
-///
-/// Fails with a message for the operator (file, what is wrong, what to do) when the file cannot be
-/// read by this user, is not a regular file, is empty, larger than 64 KiB, not JSON, or has no key
-/// or a zero key.
-[[nodiscard]] std::expected<LoadedKey, std::string> load_or_make_key(const std::string& path);
+/// The file's content for a key, byte for byte as derper writes it: tab-indented JSON without a
+/// newline at its end. It is a secret: wipe it after use.
+[[nodiscard]] std::string format_key_file(const crypto::NodePrivate& key);
 
 }  // namespace detour::config
