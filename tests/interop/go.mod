@@ -10,6 +10,7 @@ tool (
 
 require (
 	golang.org/x/crypto v0.54.0
+	golang.org/x/sys v0.47.0
 	tailscale.com v1.102.5
 )
 
@@ -121,7 +122,6 @@ require (
 	golang.org/x/net v0.56.0 // indirect
 	golang.org/x/oauth2 v0.36.0 // indirect
 	golang.org/x/sync v0.22.0 // indirect
-	golang.org/x/sys v0.47.0 // indirect
 	golang.org/x/term v0.45.0 // indirect
 	golang.org/x/text v0.40.0 // indirect
 	golang.org/x/time v0.15.0 // indirect

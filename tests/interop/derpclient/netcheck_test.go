@@ -43,8 +43,8 @@ func TestNetcheckReportsTheRelay(t *testing.T) {
 	r := relay.Start(t, relay.Options{})
 	before := r.Var(t, "stun.counter_requests.success")
 	rep := report(t, r.DERPMap(900))
-	if !rep.UDP || !rep.IPv4 || !rep.IPv4CanSend {
-		t.Errorf("UDP %v, IPv4 %v, IPv4CanSend %v: want all true", rep.UDP, rep.IPv4, rep.IPv4CanSend)
+	if !rep.UDP || !rep.IPv4 {
+		t.Errorf("UDP %v, IPv4 %v: want both true", rep.UDP, rep.IPv4)
 	}
 	if rep.PreferredDERP != 900 {
 		t.Errorf("preferred region %d, want 900", rep.PreferredDERP)
