@@ -95,7 +95,7 @@ func TestSocketOptions(t *testing.T) {
 // Service managers start programs with a soft limit of 1024 descriptors; the relay takes what it may.
 func TestTheLimitOfDescriptorsIsRaised(t *testing.T) {
 	t.Parallel()
-	r := relay.Start(t, relay.Options{NoSTUN: true, Wrap: []string{"sh", "-c", `ulimit -Hn 900 && ulimit -Sn 200 && exec "$0" "$@"`}})
+	r := relay.Start(t, relay.Options{NoSTUN: true, Wrap: []string{"sh", "-c", `ulimit -Sn 200 && ulimit -Hn 900 && exec "$0" "$@"`}})
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", r.Pid))
 	if err != nil {
 		t.Fatal(err)
