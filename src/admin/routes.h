@@ -1,0 +1,65 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "admin/debug_access.h"
+#include "http/message.h"
+
+/// What each HTTP request gets (docs/operations.md, HTTP endpoints). Pure: values in, values out.
+namespace detour::admin {
+
+enum class Listener : std::uint8_t {
+  kMainTls,
+  kMainPlain,  ///< The main listener without TLS.
+  kHttpPort,   ///< The plain HTTP port beside TLS.
+};
+
+enum class Home : std::uint8_t { kDefault, kBlank, kRedirect };
+
+/// What a relay answers with: set up once, read from any thread.
+struct Site {
+  bool derp_enabled = true;
+  Home home = Home::kDefault;
+  std::string home_url;  ///< Where kRedirect leads.
+
+  DebugAccess debug_access;
+  std::string hostname;  ///< Name in the certificate; empty without TLS.
+  std::string machine;   ///< Host name of the machine.
+  std::string version;
+  bool has_mesh_key = false;
+
+  // Called for the debug pages, on the thread that asks for them. All must be set.
+  std::function<std::string()> render_prometheus;
+  std::function<std::string()> render_expvar_json;
+  std::function<std::chrono::seconds()> uptime;
+};
+
+/// Where one request came from.
+struct Origin {
+  Listener listener;
+  std::string_view peer_ip;  ///< Address of the connection as text, without port.
+};
+
+/// A request that turns its connection into a DERP stream.
+struct DerpUpgrade {
+  bool fast_start;         ///< The client waits for no HTTP answer, so none may be sent.
+  std::string ideal_node;  ///< The node the client would rather have reached; empty = this one.
+};
+
+/// Whether `request` asks for DERP and may have it. If not, route() has the answer.
+///
+/// Only path and Upgrade header count: neither method nor Connection header, as in the reference.
+/// `Upgrade: websocket` without the subprotocol `derp` means DERP too: clients of 2020 say it so.
+[[nodiscard]] std::optional<DerpUpgrade> derp_upgrade(const http::Request& request,
+                                                      const Site& site, Listener listener);
+
+/// The answer to any request that derp_upgrade() does not take.
+[[nodiscard]] http::Response route(const http::Request& request, const Site& site,
+                                   const Origin& origin);
+
+}  // namespace detour::admin
