@@ -200,11 +200,15 @@ Split split(std::string_view text) {
     return HostAndPort{.host = "", .port = std::string(text)};
   if (colons == 0) return std::unexpected(fmt::format("the port is missing: write {}:443", text));
   const auto last = text.rfind(':');
+  const std::string_view host = text.substr(0, last);
+  if (colons > 1 && is_ipv6(host))
+    return std::unexpected(
+        fmt::format("an IPv6 address needs brackets: write [{}]{}", host, text.substr(last)));
   if (colons > 1)
-    return std::unexpected(fmt::format("an IPv6 address needs brackets: write [{}]{}",
-                                       text.substr(0, last), text.substr(last)));
-  return HostAndPort{.host = std::string(text.substr(0, last)),
-                     .port = std::string(text.substr(last + 1))};
+    return std::unexpected(
+        "it has a colon too many: write one address and port, like 203.0.113.7:443 or "
+        "[2001:db8::1]:443");
+  return HostAndPort{.host = std::string(host), .port = std::string(text.substr(last + 1))};
 }
 
 /// The host to bind to: empty for all addresses.

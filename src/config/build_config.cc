@@ -210,6 +210,9 @@ class Builder {
     if (personality_ == Personality::kDerper &&
         parse_go_duration(inputs_.tcp_keepalive_time.text) == std::chrono::nanoseconds(0))
       config_.tcp_keepalive_time = kGoKeepaliveTime;
+    config_.gather = read_duration(inputs_.gather, false);
+    if (config_.gather > kGatherMax)
+      invalid(inputs_.gather, fmt::format("a duration of at most {}", to_go_text(kGatherMax)));
     const auto workers = parse_go_int(inputs_.workers.text);
     if (!workers || *workers < 1 || *workers > kWorkersMax) {
       invalid(inputs_.workers, fmt::format("a number from 1 to {}", kWorkersMax));
@@ -298,6 +301,7 @@ std::vector<Setting> settings_of(const Inputs& inputs, const Config& config,
   settings.push_back(as_setting(inputs.tcp_user_timeout, to_go_text(config.tcp_user_timeout)));
   settings.push_back(as_setting(inputs.tcp_keepalive_time, to_go_text(config.tcp_keepalive_time)));
 
+  settings.push_back(as_setting(inputs.gather, to_go_text(config.gather)));
   const auto add_variable = [&](std::string name, std::string value, std::string_view variable) {
     if (!environment.get(variable).empty())
       settings.push_back({.name = std::move(name),

@@ -40,6 +40,7 @@ struct Inputs {
   Input tcp_write_timeout;
   Input tcp_user_timeout;
   Input tcp_keepalive_time;
+  Input gather;
 };
 
 /// What came to light beside the values.

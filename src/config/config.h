@@ -20,6 +20,7 @@ enum class Personality : std::uint8_t {
 
 inline constexpr std::uint32_t kWorkersMax = 256;
 inline constexpr std::uint32_t kQueuePacketsMaxLimit = 65536;
+inline constexpr Duration kGatherMax = std::chrono::milliseconds(10);
 
 /// An address to listen on. Port 0 lets the kernel choose. An empty `host` means all addresses,
 /// IPv4 and IPv6.
@@ -58,6 +59,8 @@ struct Config {
   Duration tcp_keepalive_time = std::chrono::minutes(10);  ///< Zero = no keepalive probes.
   Duration tcp_user_timeout = std::chrono::seconds(15);    ///< Zero = the kernel's default.
   Duration tcp_write_timeout = std::chrono::seconds(2);    ///< Zero = none.
+  /// How long a busy worker lets packets gather between turns; zero = off, at most kGatherMax.
+  Duration gather = std::chrono::microseconds(100);
   std::uint32_t queue_packets_max = 32;  ///< Per client, for data and for disco each.
 
   // Who may read /debug pages.

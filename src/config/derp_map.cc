@@ -10,9 +10,7 @@ constexpr std::uint16_t kDefaultDerpPort = 443;
 constexpr std::uint16_t kDefaultStunPort = 3478;
 constexpr int kIndent = 2;
 
-}  // namespace
-
-std::string derp_map_snippet(const DerpMapEntry& entry) {
+nlohmann::ordered_json node_of(const DerpMapEntry& entry) {
   nlohmann::ordered_json node;
   node["Name"] = entry.node_name;
   node["RegionID"] = entry.region_id;
@@ -26,17 +24,26 @@ std::string derp_map_snippet(const DerpMapEntry& entry) {
   else if (*entry.stun_port != kDefaultStunPort)
     node["STUNPort"] = *entry.stun_port;
   if (entry.can_port80) node["CanPort80"] = true;
+  return node;
+}
 
+}  // namespace
+
+std::string derp_map_snippet(const DerpMapEntry& entry) {
   nlohmann::ordered_json region;
   region["RegionID"] = entry.region_id;
   region["RegionCode"] = entry.region_code;
   region["RegionName"] = entry.region_name;
-  region["Nodes"] = nlohmann::ordered_json::array({node});
+  region["Nodes"] = nlohmann::ordered_json::array({node_of(entry)});
 
   nlohmann::ordered_json map;
   map["OmitDefaultRegions"] = false;
   map["Regions"][fmt::format("{}", entry.region_id)] = region;
   return map.dump(kIndent);
+}
+
+std::string derp_map_node(const DerpMapEntry& entry) {
+  return node_of(entry).dump();
 }
 
 }  // namespace detour::config

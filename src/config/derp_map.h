@@ -26,4 +26,7 @@ struct DerpMapEntry {
 /// switch them off, set `OmitDefaultRegions` to true.
 [[nodiscard]] std::string derp_map_snippet(const DerpMapEntry& entry);
 
+/// The node alone, on one line: `{"Name":"900a","RegionID":900,...}`.
+[[nodiscard]] std::string derp_map_node(const DerpMapEntry& entry);
+
 }  // namespace detour::config

@@ -142,6 +142,9 @@ class DerperCommandLine {
     const std::size_t problems_before = remarks.problems.size();
     Start start = build_start(Personality::kDerper, inputs, environment_, program, remarks);
     if (remarks.problems.size() == problems_before) warn_of_plain_http(start);
+    if (start.config.tls && !is_set("hostname"))
+      start.warnings.push_back(fmt::format(
+          "-hostname is not set: the name is {}, which is not yours", kDefaultHostname));
     return start;
   }
 
@@ -228,6 +231,10 @@ class DerperCommandLine {
     inputs.tcp_write_timeout = input("tcp-write-timeout");
     inputs.tcp_user_timeout = input("tcp-user-timeout");
     inputs.tcp_keepalive_time = input("tcp-keepalive-time");
+    inputs.gather = {.name = "gather",
+                     .flag = "gather",
+                     .text = to_go_text(Config{}.gather),
+                     .source = "default"};
     return inputs;
   }
 

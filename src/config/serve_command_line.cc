@@ -3,7 +3,8 @@
 
 #include <algorithm>
 #include <array>
-#include <map>
+#include <cstddef>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,13 +14,14 @@
 #include "config/address.h"
 #include "config/build_config.h"
 #include "config/command_line.h"
+#include "config/go_values.h"
 #include "config/suggest.h"
 
 namespace detour::config {
 namespace {
 
 constexpr std::string_view kIntroduction =
-    "Runs a DERP relay with STUN for Tailscale clients.\n\n"
+    "Runs a DERP relay with STUN for Tailscale clients. "
     "With a DNS name, give it the certificate (--cert and --key, or --cert-dir). With an IP "
     "address "
     "as host name it makes its own certificate once, which clients pin. It prints the DERP map to "
@@ -77,6 +79,51 @@ struct Option {
   }
 };
 
+/// Breaks text at spaces into lines of at most `width`, each after the first with `indent` in
+/// front.
+std::string wrapped(std::string_view text, std::size_t width, const std::string& indent) {
+  std::string out;
+  std::size_t line_size = 0;
+  while (!text.empty()) {
+    const auto end = std::min(text.find(' '), text.size());
+    const std::string_view word = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (line_size > 0 && line_size + 1 + word.size() > width) {
+      out += "\n" + indent;
+      line_size = 0;
+    } else if (line_size > 0) {
+      out += ' ';
+      ++line_size;
+    }
+    out += word;
+    line_size += word.size();
+  }
+  return out;
+}
+
+/// Each option on a line of its own with its meaning below it, in 80 columns.
+class HelpFormatter final : public CLI::Formatter {
+ public:
+  std::string make_description(const CLI::App* app) const override {
+    return wrapped(app->get_description(), kWidth, "") + "\n\n";
+  }
+  std::string make_option(const CLI::Option* option, bool) const override {
+    std::string names;
+    for (const auto& name : option->get_snames()) names += fmt::format("-{}, ", name);
+    for (const auto& name : option->get_lnames())
+      if (name.size() > 1) names += fmt::format("--{}, ", name);
+    names.erase(names.size() - 2);
+    const bool has_value = option->get_expected_min() > 0;
+    const std::string value = has_value ? " " + option->get_type_name() : "";
+    return fmt::format("  {}{}\n{}{}\n", names, value, kIndent,
+                       wrapped(option->get_description(), kWidth - kIndent.size(), kIndent));
+  }
+
+ private:
+  static constexpr std::size_t kWidth = 80;
+  inline static const std::string kIndent = "      ";
+};
+
 std::string state_directory(const Environment& environment) {
   // systemd gives a list when several are configured; the first one is ours.
   if (const auto given = environment.get("STATE_DIRECTORY"); !given.empty())
@@ -98,7 +145,7 @@ class ServeCommandLine {
     app_.footer(std::string(kFooter));
     app_.allow_extras();
     app_.set_help_flag("-h,--help", "Print this help and exit");
-    app_.get_formatter()->column_width(kHelpColumn);
+    app_.formatter(std::make_shared<HelpFormatter>());
     add_listening();
     add_identity();
     add_relaying();
@@ -112,7 +159,10 @@ class ServeCommandLine {
     try {
       app_.parse(reversed);
     } catch (const CLI::CallForHelp&) {
-      return std::unexpected(Exit{.status = 0, .out = app_.help(), .err = ""});
+      return std::unexpected(Exit{.status = 0, .out = app_.help() + "\n", .err = ""});
+    } catch (const CLI::ArgumentMismatch& error) {
+      const std::string_view what = error.what();
+      return usage_error(fmt::format("option {} needs a value", what.substr(0, what.find(':'))));
     } catch (const CLI::ParseError& error) {
       return usage_error(error.what());
     }
@@ -129,8 +179,6 @@ class ServeCommandLine {
   }
 
  private:
-  static constexpr std::size_t kHelpColumn = 34;
-
   std::unexpected<Exit> usage_error(std::string_view message) const {
     return std::unexpected(
         Exit{.status = kExitUsage,
@@ -224,6 +272,11 @@ class ServeCommandLine {
               kGroup);
     add_value(tcp_keepalive_time_, "--tcp-keepalive-time", "10m", "TIME",
               "idle time before TCP keepalive probes; 0 is off (default 10m)", kGroup);
+    add_value(
+        gather_, "--gather", to_go_text(Config{}.gather), "TIME",
+        "how long a busy worker lets packets gather, which saves CPU; 0 is off, 10ms the most "
+        "(default 100us)",
+        kGroup);
   }
 
   [[nodiscard]] std::vector<std::string> long_names() const {
@@ -283,7 +336,8 @@ class ServeCommandLine {
             .workers = workers_.as_input(),
             .tcp_write_timeout = tcp_write_timeout_.as_input(),
             .tcp_user_timeout = tcp_user_timeout_.as_input(),
-            .tcp_keepalive_time = tcp_keepalive_time_.as_input()};
+            .tcp_keepalive_time = tcp_keepalive_time_.as_input(),
+            .gather = gather_.as_input()};
   }
 
   const Environment& environment_;
@@ -291,7 +345,8 @@ class ServeCommandLine {
   CLI::App app_;
   Option listen_, tls_, http_port_, stun_, stun_port_;
   Option hostname_, key_file_, cert_, key_, cert_dir_, allow_incomplete_chain_;
-  Option derp_, home_, workers_, tcp_write_timeout_, tcp_user_timeout_, tcp_keepalive_time_;
+  Option derp_, home_, workers_, tcp_write_timeout_, tcp_user_timeout_, tcp_keepalive_time_,
+      gather_;
 };
 
 }  // namespace
