@@ -1,0 +1,67 @@
+#include "cli/run_relay.h"
+
+#include <fmt/format.h>
+
+#include <csignal>
+#include <cstdio>
+#include <optional>
+#include <string>
+
+#include "cli/announce.h"
+#include "cli/log_spdlog.h"
+#include "config/command_line.h"
+#include "server/relay.h"
+
+namespace detour::cli {
+namespace {
+
+void announce(const config::Config& config, const Identity& identity, const server::Relay& relay,
+              Log& log) {
+  const auto http = relay.http_address();
+  const auto stun = relay.stun_address();
+  const Announcement announcement{
+      .config = config,
+      .certificate = identity.certificate ? &*identity.certificate : nullptr,
+      .public_key = relay.public_key().typed(),
+      .port = relay.address().port(),
+      .http_port = http ? std::optional(http->port()) : std::nullopt,
+      .stun_port = stun ? std::optional(stun->port()) : std::nullopt,
+  };
+  for (const auto& line : announcement_lines(announcement)) log.info(line);
+  // derper prints nothing on standard output, and what reads that of ours would be surprised.
+  if (config.personality == config::Personality::kDerper) return;
+  std::fputs(announcement_text(announcement).c_str(), stdout);
+  std::fflush(stdout);
+}
+
+void wait_for_the_end(const ServeSignals& signals, Log& log) {
+  while (true) {
+    const int signal = signals.wait();
+    if (signal != SIGHUP) {
+      log.info(fmt::format("{} received: ending", signal == SIGINT ? "SIGINT" : "SIGTERM"));
+      return;
+    }
+    log.warn("SIGHUP received: reloading is not built yet, restart the relay to load new files");
+  }
+}
+
+}  // namespace
+
+int run_relay(const config::Config& config, const Identity& identity, const ServeSignals& signals,
+              Log& log) {
+  auto relay =
+      server::Relay::start({.config = config,
+                            .key = identity.relay_key.key,
+                            .certificate = identity.certificate ? &*identity.certificate : nullptr,
+                            .log = &log});
+  if (!relay) {
+    log_lines(log, LogLevel::kError, relay.error());
+    return config::kExitFatal;
+  }
+  announce(config, identity, **relay, log);
+  wait_for_the_end(signals, log);
+  (*relay)->stop();
+  return 0;
+}
+
+}  // namespace detour::cli
