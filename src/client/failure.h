@@ -18,6 +18,18 @@ enum class Layer : std::uint8_t {
   kRelay,    ///< Logged in, and broken later.
 };
 
+/// What exactly is wrong with TLS, where the mending depends on it.
+enum class TlsProblem : std::uint8_t {
+  kNone,           ///< Not a problem of TLS, or one that only its message describes.
+  kNotTls,         ///< The other side answers in another protocol.
+  kRefused,        ///< The other side ended the handshake with an alert.
+  kSelfSigned,     ///< A certificate that vouches for itself, and no pin was given.
+  kUnknownIssuer,  ///< The chain does not lead to a known authority.
+  kExpired,        ///< Or not valid yet.
+  kWrongName,      ///< The certificate covers other names.
+  kWrongPin,       ///< Another certificate than the pinned one, or more than one.
+};
+
 /// "TCP", "TLS", ...: the word that messages begin with.
 [[nodiscard]] std::string_view layer_name(Layer layer);
 
@@ -28,6 +40,8 @@ struct Failure {
   unsigned http_status = 0;  ///< Of the answer to the upgrade request, when there was one.
   int system_error = 0;      ///< errno of the call that failed, when there was one.
   bool timed_out = false;
+  TlsProblem tls_problem = TlsProblem::kNone;
+  std::string certificate_pin = {};  ///< Of a certificate that was not trusted: "sha256-raw:...".
 
   /// "TLS: certificate has expired".
   [[nodiscard]] std::string text() const;

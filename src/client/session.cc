@@ -82,6 +82,7 @@ Outcome<std::optional<Frame>> Session::next(std::span<const std::uint8_t>* bytes
     if (!*frame || is_open()) return *frame;
     auto handled = handle_login_frame(**frame);
     if (!handled) return failed(std::move(handled.error()));
+    if (is_open()) return std::nullopt;
   }
 }
 

@@ -44,9 +44,10 @@ class Session {
   /// Call after the constructor and after each next().
   [[nodiscard]] std::vector<std::uint8_t> take_output();
 
-  /// Takes bytes that arrived from the front of `*bytes`. Gives the next frame once logged in, or
-  /// nullopt when all bytes are used up. The frame is valid until the next call and as long as the
-  /// input is. Once it has failed it stays failed.
+  /// Takes bytes that arrived from the front of `*bytes`. Gives the next frame once logged in;
+  /// nullopt when all bytes are used up, and also at the moment of login, when bytes may be left.
+  /// The frame is valid until the next call and as long as the input is. Once it has failed it
+  /// stays failed.
   [[nodiscard]] Outcome<std::optional<Frame>> next(std::span<const std::uint8_t>* bytes);
 
   /// The connection has ended: the reason in words that fit how far the login had come.

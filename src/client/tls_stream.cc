@@ -1,6 +1,7 @@
 #include "client/tls_stream.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -25,13 +26,52 @@ constexpr std::string_view kMetaPrefix = "derpkey";
 /// With read-ahead OpenSSL asks for this much at a time: several records per call.
 constexpr std::size_t kReadAhead = 64 * 1024;
 
-/// The newest reason on OpenSSL's error queue, in its own words; empties the queue.
-std::string openssl_reason() {
+/// The newest error on OpenSSL's queue; empties the queue.
+unsigned long take_openssl_error() {
   const unsigned long code = ERR_peek_last_error();
   ERR_clear_error();
+  return code;
+}
+
+/// An error in OpenSSL's own words.
+std::string reason_text(unsigned long code) {
   if (code == 0) return "no reason given";
   if (const char* reason = ERR_reason_error_string(code)) return reason;
   return fmt::format("OpenSSL error {:#x}", code);
+}
+
+std::string openssl_reason() {
+  return reason_text(take_openssl_error());
+}
+
+TlsProblem problem_of_handshake(unsigned long code) {
+  if (ERR_GET_LIB(code) != ERR_LIB_SSL) return TlsProblem::kNone;
+  const int reason = ERR_GET_REASON(code);
+  if (reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST ||
+      reason == SSL_R_HTTPS_PROXY_REQUEST || reason == SSL_R_PACKET_LENGTH_TOO_LONG)
+    return TlsProblem::kNotTls;
+  // Alerts that the other side sent are reasons from 1000 on.
+  return reason >= SSL_AD_REASON_OFFSET ? TlsProblem::kRefused : TlsProblem::kNone;
+}
+
+TlsProblem problem_of_certificate(long verdict) {
+  switch (verdict) {
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+      return TlsProblem::kSelfSigned;
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+      return TlsProblem::kExpired;
+    case X509_V_ERR_HOSTNAME_MISMATCH:
+    case X509_V_ERR_IP_ADDRESS_MISMATCH:
+      return TlsProblem::kWrongName;
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+      return TlsProblem::kUnknownIssuer;
+    default:
+      return TlsProblem::kNone;
+  }
 }
 
 /// The text of a certificate's common name; empty when it has none.
@@ -108,6 +148,10 @@ std::optional<Sha256> parse_pin(std::string_view text) {
   return pin;
 }
 
+std::string format_pin(const Sha256& digest) {
+  return fmt::format("{}{:02x}", kPinPrefix, fmt::join(digest, ""));
+}
+
 Outcome<TlsContext> TlsContext::create(TlsSettings settings) {
   TlsContext made;
   made.context_.reset(SSL_CTX_new(TLS_client_method()));
@@ -129,7 +173,9 @@ Outcome<TlsContext> TlsContext::create(TlsSettings settings) {
   if (verify && !load_authorities(context, settings.trust.authorities_file))
     return give_up(Layer::kTls, fmt::format("cannot read the authorities in '{}': {}",
                                             settings.trust.authorities_file, openssl_reason()));
-  SSL_CTX_set_verify(context, verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, nullptr);
+  // OpenSSL still verifies and keeps the verdict. We judge it after the handshake, when the
+  // certificate can be shown to whoever has to mend this.
+  SSL_CTX_set_verify(context, SSL_VERIFY_NONE, nullptr);
   made.settings_ = std::move(settings);
   return made;
 }
@@ -152,8 +198,7 @@ TlsStream::Status TlsStream::handshake() {
   ERR_clear_error();
   const int result = SSL_do_handshake(ssl_.get());
   if (result != 1) return status_of(result);
-  if (context_.trust().kind == Trust::Kind::kPin && !check_pin()) return Status::kFailed;
-  return Status::kDone;
+  return check_peer() ? Status::kDone : Status::kFailed;
 }
 
 TlsStream::ReadResult TlsStream::read(std::span<std::uint8_t> out) {
@@ -256,13 +301,31 @@ TlsStream::Status TlsStream::status_of(int result) {
     default:
       break;
   }
-  const long verdict = SSL_get_verify_result(ssl_.get());
-  const bool distrusted =
-      context_.trust().kind == Trust::Kind::kAuthorities && verdict != X509_V_OK;
-  const std::string reason = openssl_reason();
-  failure_.message =
-      distrusted ? fmt::format("certificate: {}", X509_verify_cert_error_string(verdict)) : reason;
+  const bool in_handshake = !SSL_is_init_finished(ssl_.get());
+  const unsigned long error = take_openssl_error();
+  failure_.message = reason_text(error);
+  if (in_handshake) failure_.tls_problem = problem_of_handshake(error);
   return Status::kFailed;
+}
+
+bool TlsStream::check_peer() {
+  switch (context_.trust().kind) {
+    case Trust::Kind::kAuthorities:
+      return check_authorities();
+    case Trust::Kind::kPin:
+      return check_pin();
+    case Trust::Kind::kAnyone:
+      return true;
+  }
+  return false;
+}
+
+bool TlsStream::check_authorities() {
+  const long verdict = SSL_get_verify_result(ssl_.get());
+  if (verdict == X509_V_OK && SSL_get0_peer_certificate(ssl_.get()) != nullptr) return true;
+  distrust(problem_of_certificate(verdict), fmt::format("the certificate is not trusted: {}",
+                                                        X509_verify_cert_error_string(verdict)));
+  return false;
 }
 
 bool TlsStream::check_pin() {
@@ -272,14 +335,21 @@ bool TlsStream::check_pin() {
     if (!is_meta(sk_X509_value(chain, i))) ++real_certificates;
   }
   if (real_certificates != 1) {
-    failure_.message =
-        fmt::format("a pin needs exactly one certificate besides the meta certificate, and {} came",
-                    real_certificates);
+    distrust(TlsProblem::kWrongPin,
+             fmt::format("a pin needs exactly one certificate besides the meta certificate, and {} "
+                         "came",
+                         real_certificates));
     return false;
   }
   if (leaf_sha256() == context_.trust().pin) return true;
-  failure_.message = "the certificate is not the pinned one";
+  distrust(TlsProblem::kWrongPin, "the certificate is not the pinned one");
   return false;
+}
+
+void TlsStream::distrust(TlsProblem problem, std::string message) {
+  failure_.tls_problem = problem;
+  failure_.message = std::move(message);
+  if (const auto digest = leaf_sha256()) failure_.certificate_pin = format_pin(*digest);
 }
 
 }  // namespace detour::client

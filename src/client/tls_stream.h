@@ -22,6 +22,7 @@ using Sha256 = std::array<std::uint8_t, kSha256Size>;
 
 /// Reads a pin: `sha256-raw:` and 64 hex digits, the SHA-256 of the relay's leaf certificate (DER).
 [[nodiscard]] std::optional<Sha256> parse_pin(std::string_view text);
+[[nodiscard]] std::string format_pin(const Sha256& digest);
 
 /// Whom a client believes.
 struct Trust {
@@ -126,7 +127,11 @@ class TlsStream {
   static long bio_control(BIO* bio, int command, long number, void* pointer);
 
   [[nodiscard]] Status status_of(int result);
+  /// Whether the certificates that came are the ones Trust asks for; sets failure_ otherwise.
+  [[nodiscard]] bool check_peer();
+  [[nodiscard]] bool check_authorities();
   [[nodiscard]] bool check_pin();
+  void distrust(TlsProblem problem, std::string message);
 
   const TlsContext& context_;
   std::unique_ptr<SSL, Free> ssl_;
