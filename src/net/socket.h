@@ -17,7 +17,7 @@ struct TcpOptions {
   Duration user_timeout = std::chrono::seconds(15);  ///< Zero leaves the kernel's.
   /// How many unsent bytes the kernel may hold before it calls the socket full: queueing belongs
   /// into our queues, where old packets can be dropped (design: bufferbloat).
-  int not_sent_low_water = 256 * 1024;
+  int not_sent_low_water = 64 * 1024;
   int backlog = 4096;
 };
 

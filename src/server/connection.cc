@@ -287,10 +287,10 @@ void Connection::finish() {
 // --- Login
 // ----------------------------------------------------------------------------------------
 
-void Connection::begin_derp(const DerpUpgrade& upgrade) {
+void Connection::begin_derp(const admin::DerpUpgrade& upgrade) {
   scratch_.counters.accepts.add();
   phase_ = Phase::kLogin;
-  setup_->is_not_ideal = upgrade.is_not_ideal;
+  setup_->is_not_ideal = !upgrade.ideal_node.empty();
   std::string& greeting = setup_->unsent_greeting;
   if (!upgrade.fast_start) greeting = http::upgrade_response(shared_.public_key.hex());
   greeting += as_text(derp::encode_server_key(shared_.public_key));

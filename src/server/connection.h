@@ -110,7 +110,7 @@ class Connection final : public relay::Client, public net::EventHandler, private
   void consume(std::span<const std::uint8_t>& input);
   bool consume_http(std::span<const std::uint8_t>& input);
   void answer(const http::Request& request);
-  void begin_derp(const DerpUpgrade& upgrade);
+  void begin_derp(const admin::DerpUpgrade& upgrade);
   void send_greeting();
   bool consume_login(std::span<const std::uint8_t>& input);
   void refuse_login(Error error, std::span<const std::uint8_t> frame);

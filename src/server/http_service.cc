@@ -1,24 +1,128 @@
 #include "server/http_service.h"
 
-#include <chrono>
+#include <fmt/format.h>
+#include <unistd.h>
 
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+#include "server/process_usage.h"
 #include "server/shared.h"
+#include "server/worker.h"
 
 namespace detour::server {
 
-std::optional<DerpUpgrade> HttpService::derp_upgrade(const http::Request& request,
-                                                     ListenerKind listener) const {
-  if (listener != ListenerKind::kMain || !shared_.config.derp || request.path != "/derp")
-    return std::nullopt;
-  const auto upgrade = request.header("Upgrade");
-  if (upgrade != "DERP" && upgrade != "derp") return std::nullopt;
-  return DerpUpgrade{.fast_start = request.header("Derp-Fast-Start") == "1",
-                     .is_not_ideal = !request.header("Ideal-Node").empty()};
+namespace {
+
+constexpr std::size_t kDebugKeyMax = 4096;
+
+std::expected<std::string, std::string> read_debug_key(const std::string& path) {
+  if (path.empty()) return std::string();
+  std::ifstream file(path);
+  std::ostringstream content;
+  content << file.rdbuf();
+  std::string text = std::move(content).str();
+  if (!file)
+    return std::unexpected(fmt::format(
+        "cannot read the debug key file {} (TS_DEBUG_KEY_PATH): {}; make it readable for "
+        "this user or unset the variable",
+        path, std::strerror(errno)));
+  constexpr std::string_view kWhiteSpace = " \t\r\n";
+  text.erase(text.find_last_not_of(kWhiteSpace) + 1);
+  text.erase(0, text.find_first_not_of(kWhiteSpace));
+  if (text.size() > kDebugKeyMax)
+    return std::unexpected(fmt::format(
+        "the debug key file {} (TS_DEBUG_KEY_PATH) holds {} bytes; a key has at most {}", path,
+        text.size(), kDebugKeyMax));
+  return text;
 }
 
-http::Response HttpService::respond(const http::Request&, const net::SocketAddress&,
-                                    ListenerKind) const {
-  return http::text_error(404, "404");
+admin::Home home_of(config::HomePage home) {
+  switch (home) {
+    case config::HomePage::kDefault:
+      return admin::Home::kDefault;
+    case config::HomePage::kBlank:
+      return admin::Home::kBlank;
+    case config::HomePage::kRedirect:
+      return admin::Home::kRedirect;
+  }
+  return admin::Home::kDefault;
+}
+
+std::string machine_name() {
+  std::array<char, 256> name{};
+  ::gethostname(name.data(), name.size() - 1);
+  return name.data();
+}
+
+}  // namespace
+
+std::expected<std::unique_ptr<HttpService>, std::string> HttpService::make(Shared& shared) {
+  const config::Config& config = shared.config;
+  auto debug_key = read_debug_key(config.debug_key_file);
+  if (!debug_key) return std::unexpected(debug_key.error());
+
+  std::unique_ptr<HttpService> service(new HttpService(shared));
+  admin::Site& site = service->site_;
+  site.derp_enabled = config.derp;
+  site.home = home_of(config.home);
+  site.home_url = config.home_redirect;
+  site.debug_access.debug_key = std::move(*debug_key);
+  site.debug_access.allow_ip = config.debug_allow_ip;
+  for (const std::string& cidr : config.debug_trusted_cidrs) {
+    if (const auto prefix = admin::parse_ip_prefix(cidr))
+      site.debug_access.trusted.push_back(*prefix);
+  }
+  site.hostname = config.tls ? config.hostname : "";
+  site.machine = machine_name();
+  site.version = config.version;
+  const HttpService& self = *service;
+  site.render_prometheus = [&self] { return metrics::format_prometheus(self.snapshot()); };
+  site.render_expvar_json = [&self] { return metrics::format_expvar_json(self.snapshot()); };
+  site.uptime = [&shared] {
+    return std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - shared.started_at);
+  };
+  service->memory_at_start_bytes_ = read_process_usage().resident_bytes;
+  return service;
+}
+
+admin::Listener HttpService::admin_listener(ListenerKind listener) const {
+  if (listener == ListenerKind::kHttp) return admin::Listener::kHttpPort;
+  return shared_.tls ? admin::Listener::kMainTls : admin::Listener::kMainPlain;
+}
+
+std::optional<admin::DerpUpgrade> HttpService::derp_upgrade(const http::Request& request,
+                                                            ListenerKind listener) const {
+  return admin::derp_upgrade(request, site_, admin_listener(listener));
+}
+
+http::Response HttpService::respond(const http::Request& request, const net::SocketAddress& peer,
+                                    ListenerKind listener) const {
+  return admin::route(request, site_,
+                      {.listener = admin_listener(listener), .peer_ip = peer.ip_text()});
+}
+
+metrics::Snapshot HttpService::snapshot() const {
+  metrics::Snapshot snapshot;
+  for (const auto& worker : shared_.workers) metrics::accumulate(snapshot, worker->counters());
+  const auto counts = shared_.directory.counts();
+  snapshot.clients_local = counts.keys;
+  snapshot.current_dup_client_keys = counts.duplicate_keys;
+  snapshot.current_dup_client_conns = counts.duplicate_connections;
+  snapshot.total_dup_client_conns = counts.duplicate_connections_total;
+  snapshot.process = read_process_usage();
+  snapshot.memory_at_start_bytes = memory_at_start_bytes_;
+  snapshot.uptime_seconds = static_cast<std::uint64_t>(
+      std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - shared_.started_at).count());
+  snapshot.has_tls_listener = shared_.tls != nullptr;
+  snapshot.version = shared_.config.version;
+  snapshot.binary = shared_.config.binary_name;
+  return snapshot;
 }
 
 std::int64_t HttpService::unix_seconds() {

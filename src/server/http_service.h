@@ -1,11 +1,15 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+#include <expected>
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "admin/routes.h"
+#include "config/config.h"
 #include "http/message.h"
+#include "metrics/exposition.h"
 #include "net/address.h"
 
 namespace detour::server {
@@ -18,30 +22,34 @@ enum class ListenerKind : std::uint8_t {
   kHttp,  ///< The plain HTTP port beside TLS.
 };
 
-/// A request that turns its connection into a DERP stream.
-struct DerpUpgrade {
-  bool fast_start = false;    ///< The client waits for no HTTP answer.
-  bool is_not_ideal = false;  ///< It sent a non-empty Ideal-Node header.
-};
-
-/// Answers HTTP requests from the relay's state. Safe to call from any worker.
+/// Answers HTTP requests from the relay's state. Immutable; safe to call from any worker.
 class HttpService {
  public:
-  explicit HttpService(Shared& shared) : shared_(shared) {}
+  /// Reads the debug key file. Fails, with a text for the operator, when it cannot be read.
+  [[nodiscard]] static std::expected<std::unique_ptr<HttpService>, std::string> make(
+      Shared& shared);
 
   /// Whether `request` asks for DERP and may have it.
-  [[nodiscard]] std::optional<DerpUpgrade> derp_upgrade(const http::Request& request,
-                                                        ListenerKind listener) const;
+  [[nodiscard]] std::optional<admin::DerpUpgrade> derp_upgrade(const http::Request& request,
+                                                               ListenerKind listener) const;
 
   /// The answer to any other request.
   [[nodiscard]] http::Response respond(const http::Request& request, const net::SocketAddress& peer,
                                        ListenerKind listener) const;
 
+  /// What the metrics pages show.
+  [[nodiscard]] metrics::Snapshot snapshot() const;
+
   /// Seconds since 1970, for Date headers.
   [[nodiscard]] static std::int64_t unix_seconds();
 
  private:
+  explicit HttpService(Shared& shared) : shared_(shared) {}
+  [[nodiscard]] admin::Listener admin_listener(ListenerKind listener) const;
+
   Shared& shared_;
+  admin::Site site_;
+  std::uint64_t memory_at_start_bytes_ = 0;
 };
 
 }  // namespace detour::server

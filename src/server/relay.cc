@@ -49,13 +49,15 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
   std::unique_ptr<Relay> relay(new Relay);
   relay->shared_ = std::make_unique<Shared>(config, options.key, *options.log);
   Shared& shared = *relay->shared_;
-  shared.http = std::make_unique<HttpService>(shared);
   shared.connections_max = connections_max();
   if (config.tls) {
     auto tls = make_tls(config, *options.certificate, shared.public_key);
     if (!tls) return std::unexpected(tls.error());
     shared.tls = std::move(*tls);
   }
+  auto http_service = HttpService::make(shared);
+  if (!http_service) return std::unexpected(http_service.error());
+  shared.http = std::move(*http_service);
 
   const net::TcpOptions tcp{.keepalive_idle = config.tcp_keepalive_time,
                             .user_timeout = config.tcp_user_timeout};
@@ -117,6 +119,10 @@ std::optional<net::SocketAddress> Relay::http_address() const {
 std::optional<net::SocketAddress> Relay::stun_address() const {
   if (!stun_) return std::nullopt;
   return net::local_address(stun_.get());
+}
+
+std::string Relay::metrics_text() const {
+  return metrics::format_prometheus(shared_->http->snapshot());
 }
 
 const crypto::NodePublic& Relay::public_key() const {

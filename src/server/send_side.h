@@ -120,7 +120,7 @@ class SendSide {
   /// dropped as queue_tail: only racing producers can get there (server-behaviour 4.3).
   static constexpr std::size_t kInboxMax = 8;
   /// Plaintext gathered from the queues for one send.
-  static constexpr std::size_t kDrainBytes = 64 * 1024;
+  static constexpr std::size_t kDrainBytes = 32 * 1024;
 
   void seal_locked(std::span<const std::uint8_t> plaintext, WorkerScratch& scratch);
   /// Sends scratch.sealed; what the socket does not take becomes unsent_.

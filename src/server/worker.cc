@@ -35,7 +35,8 @@ Worker::Worker(Shared& shared, std::size_t index)
       timers_(Clock::now()),
       outbox_(scratch_.pool, *this),
       router_(shared.directory, outbox_, scratch_.counters),
-      jitter_(std::random_device{}()) {
+      jitter_(std::random_device{}()),
+      gather_pause_(shared.config.gather) {
   scratch_.cipher_in.reserve(kReadBytes);
   scratch_.plain.reserve(kPlainBytes);
   scratch_.sealed.reserve(kSealedBytes);
@@ -90,6 +91,7 @@ void Worker::post_watch(relay::ClientId id) {
 // -------------------------------------------------------------------------------------
 
 void Worker::run() {
+  gather_pause_.prepare_thread();
   for (;;) {
     turn();
     if (stopping_ && (connections_ == nullptr || scratch_.now >= stop_deadline_)) break;
@@ -123,6 +125,11 @@ void Worker::turn() {
 
   bury_the_dead();
   shared_.quiescence.offline(index_);
+
+  const auto& received = scratch_.counters.received;
+  const std::uint64_t packets = received[0].packets.get() + received[1].packets.get();
+  const bool waiting = !again_.empty() || !setup_.empty() || !departures_.empty() || stopping_;
+  if (gather_pause_.wanted(packets, scratch_.now) && !waiting) gather_pause_.sleep();
 }
 
 std::optional<Duration> Worker::wait_limit() const {

@@ -15,6 +15,7 @@
 #include "relay/router.h"
 #include "server/acceptor.h"
 #include "server/connection.h"
+#include "server/gather_pause.h"
 #include "server/send_side.h"
 #include "server/shared.h"
 #include "server/stun_responder.h"
@@ -106,6 +107,7 @@ class Worker final : private relay::Delivery {
   std::deque<Departed> departures_;
   std::minstd_rand jitter_;
 
+  GatherPause gather_pause_;
   bool stopping_ = false;
   TimePoint stop_deadline_{};
   std::thread thread_;

@@ -1,0 +1,54 @@
+#include "server/process_usage.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include "metrics/process.h"
+
+namespace detour::server {
+
+namespace {
+
+std::string read_file(const char* path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return std::move(text).str();
+}
+
+std::uint64_t count_open_descriptors() {
+  std::error_code error;
+  const std::filesystem::directory_iterator open("/proc/self/fd", error);
+  if (error) return 0;
+  // The iterator holds a descriptor of its own.
+  const auto count = std::distance(begin(open), end(open));
+  return count > 0 ? static_cast<std::uint64_t>(count) - 1 : 0;
+}
+
+}  // namespace
+
+metrics::ProcessUsage read_process_usage() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  const std::string self_stat = read_file("/proc/self/stat");
+  const std::string system_stat = read_file("/proc/stat");
+  return metrics::parse_process(
+             {
+                 .self_stat = self_stat,
+                 .system_stat = system_stat,
+                 .open_fds = count_open_descriptors(),
+                 .max_fds = limit.rlim_cur,
+                 .ticks_per_second = static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK)),
+                 .page_bytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)),
+             })
+      .value_or(metrics::ProcessUsage{});
+}
+
+}  // namespace detour::server
