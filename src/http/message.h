@@ -34,6 +34,7 @@ struct Request {
   std::vector<std::pair<std::string, std::string>> headers;  ///< In order, as sent.
   bool keep_alive = true;
   std::uint64_t body_size = 0;  ///< From Content-Length; the body follows the head.
+  bool chunked = false;         ///< A chunked body follows the head (body.h finds its end).
 
   /// The first header of this name, in any case; empty when absent.
   [[nodiscard]] std::string_view header(std::string_view name) const;
@@ -49,9 +50,9 @@ struct ParsedRequest {
 ///
 /// Gives nullopt until the whole head is there; the caller reads more and calls again with all of
 /// it. Fails with kHttpHeadTooLarge once more than kRequestHeadMax bytes came without an end or
-/// more than kRequestHeadersMax fields came, and with kHttpMalformed (also for chunked bodies and
-/// for bodies over kRequestBodyMax, which no endpoint takes). As Go's server does, asks for one
-/// Host header and takes targets in absolute form.
+/// more than kRequestHeadersMax fields came, and with kHttpMalformed (also for transfer codings
+/// other than chunked, and for bodies over kRequestBodyMax, which no endpoint takes). As Go's
+/// server does, asks for one Host header and takes targets in absolute form.
 [[nodiscard]] Result<std::optional<ParsedRequest>> parse_request(
     std::span<const std::uint8_t> bytes);
 

@@ -134,17 +134,21 @@ class HeadParser final : public basic_parser<true> {
   return count == 1 || (count == 0 && optional);
 }
 
-/// Stores the size of the body. False for chunked bodies, contradictory or malformed sizes and
-/// those over kRequestBodyMax.
-[[nodiscard]] bool read_body_size(Request& request) {
-  if (request.has_header("Transfer-Encoding")) return false;
-
+/// Stores how the body is framed. False for transfer codings other than chunked, chunked and sized
+/// at once, contradictory or malformed sizes and those over kRequestBodyMax.
+[[nodiscard]] bool read_body_framing(Request& request) {
   std::optional<std::string_view> stated;
   for (const auto& [name, value] : request.headers) {
+    if (equals_ignoring_case(name, "Transfer-Encoding")) {
+      if (request.chunked || !equals_ignoring_case(value, "chunked")) return false;
+      request.chunked = true;
+    }
     if (!equals_ignoring_case(name, "Content-Length")) continue;
     if (stated && *stated != value) return false;
     stated = value;
   }
+  // HTTP/1.0 does not know chunks; both framings at once are an attempt at smuggling.
+  if (request.chunked) return request.version == 11 && !stated;
   if (!stated) return true;
   if (stated->empty()) return false;
 
@@ -175,7 +179,7 @@ Result<std::optional<ParsedRequest>> parse_request(std::span<const std::uint8_t>
   if (ec) return fail(ErrorCode::kHttpMalformed);
 
   Request request = parser.take();
-  const bool valid = split_target(request) && has_valid_host(request) && read_body_size(request);
+  const bool valid = split_target(request) && has_valid_host(request) && read_body_framing(request);
   if (!valid) return fail(ErrorCode::kHttpMalformed);
   return ParsedRequest{.request = std::move(request), .head_size = head_size};
 }

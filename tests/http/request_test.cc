@@ -183,7 +183,10 @@ TEST(ParseRequest, RefusesMalformedHeads) {
       {"space before the colon", get("/", "A : b\r\n")},
       {"empty name", get("/", ": b\r\n")},
       {"no colon", get("/", "Ab\r\n")},
-      {"chunked body", get("/", "Transfer-Encoding: chunked\r\n")},
+      {"chunked twice", get("/", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n")},
+      {"chunked behind another coding", get("/", "Transfer-Encoding: gzip, chunked\r\n")},
+      {"chunked in 1.0", "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"},
+      {"sized and chunked", get("/", "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n")},
       {"other transfer coding", get("/", "Transfer-Encoding: identity\r\n")},
       {"chunked and sized", get("/", "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n")},
   };
