@@ -12,10 +12,10 @@ struct DerpMapEntry {
   std::string region_code = "detour";
   std::string region_name = "Detour";
   std::string node_name = "900a";
-  std::string hostname;   ///< DNS name or IP literal.
-  std::string cert_name;  ///< Pin of a self-signed certificate; empty otherwise.
-  std::string ipv4;       ///< Dialled instead of asking DNS; empty = leave out.
-  std::string ipv6;
+  std::string hostname = {};   ///< DNS name or IP literal.
+  std::string cert_name = {};  ///< Pin of a self-signed certificate; empty otherwise.
+  std::string ipv4 = {};       ///< Dialled instead of asking DNS; empty = leave out.
+  std::string ipv6 = {};
   std::uint16_t derp_port = 443;
   std::optional<std::uint16_t> stun_port = 3478;  ///< nullopt = no STUN (-1 in the map).
   bool can_port80 = false;
