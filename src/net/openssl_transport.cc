@@ -109,7 +109,11 @@ Transport::OpenResult OpenSslTransport::open(std::span<std::uint8_t> out, ByteBu
       continue;
     }
     const int error = SSL_get_error(ssl_.get(), result);
-    if (error == SSL_ERROR_WANT_READ) return {.size = size, .status = Opened::kNeedsInput};
+    if (error == SSL_ERROR_WANT_READ) {
+      // OpenSSL also stops behind a message of its own, such as a KeyUpdate.
+      if (!input_.empty()) continue;
+      return {.size = size, .status = Opened::kNeedsInput};
+    }
     if (error == SSL_ERROR_ZERO_RETURN) return {.size = size, .status = Opened::kClosed};
     note_failure(error);
     return {.size = size, .status = Opened::kFailed};
