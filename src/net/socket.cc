@@ -73,12 +73,15 @@ std::expected<UniqueFd, std::string> listen_tcp(const SocketAddress& wanted,
   if (!bind_socket(fd, address, SOCK_STREAM)) return failed("listen on", address, "TCP");
 
   set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-  set_option(fd.get(), SOL_SOCKET, SO_KEEPALIVE, 1);
-  set_option(fd.get(), IPPROTO_TCP, TCP_KEEPIDLE,
-             static_cast<int>(duration_cast<seconds>(options.keepalive_idle).count()));
-  set_option(fd.get(), IPPROTO_TCP, TCP_KEEPINTVL,
-             static_cast<int>(duration_cast<seconds>(options.keepalive_interval).count()));
-  set_option(fd.get(), IPPROTO_TCP, TCP_KEEPCNT, options.keepalive_probes);
+  const bool keepalive = options.keepalive_idle != Duration::zero();
+  set_option(fd.get(), SOL_SOCKET, SO_KEEPALIVE, keepalive ? 1 : 0);
+  if (keepalive) {
+    set_option(fd.get(), IPPROTO_TCP, TCP_KEEPIDLE,
+               static_cast<int>(duration_cast<seconds>(options.keepalive_idle).count()));
+    set_option(fd.get(), IPPROTO_TCP, TCP_KEEPINTVL,
+               static_cast<int>(duration_cast<seconds>(options.keepalive_interval).count()));
+    set_option(fd.get(), IPPROTO_TCP, TCP_KEEPCNT, options.keepalive_probes);
+  }
   if (options.user_timeout != Duration::zero())
     set_option(fd.get(), IPPROTO_TCP, TCP_USER_TIMEOUT,
                static_cast<int>(duration_cast<milliseconds>(options.user_timeout).count()));

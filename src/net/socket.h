@@ -11,7 +11,7 @@ namespace detour::net {
 
 /// TCP options of a listening socket, which the kernel hands on to each accepted one.
 struct TcpOptions {
-  Duration keepalive_idle = std::chrono::minutes(10);
+  Duration keepalive_idle = std::chrono::minutes(10);  ///< Zero: no keepalive probes.
   Duration keepalive_interval = std::chrono::seconds(15);
   int keepalive_probes = 9;
   Duration user_timeout = std::chrono::seconds(15);  ///< Zero leaves the kernel's.
