@@ -65,9 +65,6 @@ class Outbox {
                      derp::PeerGoneReason reason);
   void add_keep_alive(Client& destination);
 
-  /// Whether anything was gathered since the last flush().
-  [[nodiscard]] bool has_frames() const { return used_ != 0; }
-
   /// Delivers everything gathered. Call once at the end of a turn, while still online.
   void flush();
 

@@ -16,9 +16,8 @@ constexpr std::size_t kPlainBytes = 512 * 1024;
 constexpr std::size_t kSealedBytes = 160 * 1024;
 constexpr std::size_t kGatheredBytes = 192 * 1024;
 
-/// Logins that go on in one turn: with packets to relay, and without.
-constexpr std::size_t kSetupStepsBusy = 4;
-constexpr std::size_t kSetupStepsQuiet = 16;
+/// Logins that go on in one turn: each step may cost as much as relaying dozens of packets.
+constexpr std::size_t kSetupStepsPerTurn = 4;
 /// PeerGone notices sent in one turn.
 constexpr std::size_t kDeparturesPerTurn = 64;
 
@@ -114,10 +113,9 @@ void Worker::turn() {
   for (const epoll_event& event : events)
     static_cast<net::EventHandler*>(event.data.ptr)->on_event(event.events);
   run_again_queue();
-  const bool busy = outbox_.has_frames();
   // What was read goes out before the expensive steps of logins.
   outbox_.flush();
-  run_setup_queue(busy ? kSetupStepsBusy : kSetupStepsQuiet);
+  run_setup_queue();
   mailbox_.run_posted();
   timers_.advance(scratch_.now);
   run_departures();
@@ -159,7 +157,8 @@ void Worker::run_again_queue() {
   again_now_.clear();
 }
 
-void Worker::run_setup_queue(std::size_t steps) {
+void Worker::run_setup_queue() {
+  std::size_t steps = kSetupStepsPerTurn;
   while (steps-- != 0 && !setup_.empty()) {
     Connection* const connection = setup_.front();
     setup_.pop_front();

@@ -81,7 +81,7 @@ class Worker final : private relay::Delivery {
   void turn();
   void deliver(relay::Client& destination, relay::FrameBatch batch) override;
   void run_again_queue();
-  void run_setup_queue(std::size_t steps);
+  void run_setup_queue();
   void run_departures();
   void begin_stop();
   void bury_the_dead();
