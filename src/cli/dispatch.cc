@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/ping.h"
 #include "cli/serve.h"
 #include "cli/subcommand.h"
 #include "cli/version.h"
@@ -27,6 +28,7 @@ int run_version(const Call&) {
 /// A new subcommand is one line here, and one file beside this one.
 constexpr std::array kSubcommands = std::to_array<Subcommand>({
     {"serve", "Run the relay: DERP over TLS, and STUN", run_serve},
+    {"ping", "Relay packets between two throw-away clients, and time them", run_ping},
     {"version", "Print the version", run_version},
     {"help", "Print this text", run_help},
 });
