@@ -8,6 +8,7 @@
 #include <array>
 #include <chrono>
 #include <regex>
+#include <sstream>
 #include <string>
 
 #include "base/clock.h"
@@ -65,7 +66,17 @@ TEST(SpdlogLog, NeitherHoldsUpItsWriterNorTheEndWhileNobodyReads) {
     for (int i = 0; i < kLines; ++i) log.info(fmt::format("line {}", i));
   }
   EXPECT_LT(Clock::now() - start, std::chrono::seconds(5));
-  EXPECT_NE(pipe.read().find("line 0\n"), std::string::npos);
+  // Which lines were overwritten is up to the scheduler; those that came are whole and in order.
+  std::istringstream arrived(pipe.read());
+  int last = -1;
+  for (std::string line; std::getline(arrived, line);) {
+    const auto at = line.find(" info line ");
+    ASSERT_NE(at, std::string::npos) << line;
+    const int number = std::stoi(line.substr(at + 11));
+    EXPECT_GT(number, last);
+    last = number;
+  }
+  EXPECT_GE(last, 0) << "the pipe was empty, so some lines fitted";
 }
 
 TEST(SpdlogLog, SurvivesADescriptorThatIsGone) {
