@@ -1,13 +1,17 @@
-// A stream of frames as a logged-in client sends them. Input: 1 byte whether it is a mesh peer,
-// then the stream.
+// A stream of frames as a logged-in client sends them, whole and in pieces. Input: 1 byte whether
+// it is a mesh peer, 1 byte the size of the pieces, then the stream.
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "derp/frame.h"
 #include "input.h"
+#include "relay/frame_splitter.h"
 
 namespace {
 
@@ -41,27 +45,58 @@ void read_as_everything(Bytes payload) {
   }
 }
 
+/// What a stream comes to.
+struct Outcome {
+  std::vector<std::pair<FrameType, std::vector<std::uint8_t>>> frames;
+  std::optional<detour::Error> error;
+  std::uint64_t headers_read = 0;
+
+  friend bool operator==(const Outcome&, const Outcome&) = default;
+};
+
+/// Hands the stream over in pieces, keeping what the splitter leaves, as a connection does.
+Outcome split(Bytes stream, bool is_mesh_peer, std::size_t piece_size) {
+  Outcome outcome;
+  detour::relay::FrameSplitter splitter(is_mesh_peer);
+  std::vector<std::uint8_t> kept;
+  while (!stream.empty() && !outcome.error) {
+    const auto piece = detour::fuzz::take(stream, piece_size);
+    kept.insert(kept.end(), piece.begin(), piece.end());
+    Bytes input = kept;
+    while (true) {
+      const auto next = splitter.next(input);
+      if (!next) {
+        outcome.error = next.error();
+        break;
+      }
+      if (!*next) break;
+      const auto& frame = **next;
+      outcome.frames.emplace_back(
+          frame.type, std::vector<std::uint8_t>(frame.payload.begin(), frame.payload.end()));
+    }
+    // What is carried over is part of one frame: this bounds the buffer for it.
+    DETOUR_CHECK(outcome.error || input.size() < detour::relay::FrameSplitter::kFrameSizeMax);
+    kept.erase(kept.begin(), kept.end() - static_cast<std::ptrdiff_t>(input.size()));
+  }
+  outcome.headers_read = splitter.headers_read();
+  return outcome;
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   Bytes stream(data, size);
   const bool is_mesh_peer = (detour::fuzz::take_byte(stream) & 1) != 0;
+  const std::size_t piece_size = std::size_t{1} + detour::fuzz::take_byte(stream);
 
-  while (stream.size() >= kFrameHeaderSize) {
-    const FrameHeader header = read_frame_header(stream.first<kFrameHeaderSize>());
-    std::array<std::uint8_t, kFrameHeaderSize> again;
-    write_frame_header(again, header);
-    DETOUR_CHECK(std::ranges::equal(again, stream.first(kFrameHeaderSize)));
-
+  const Outcome whole = split(stream, is_mesh_peer, std::max<std::size_t>(1, stream.size()));
+  DETOUR_CHECK(split(stream, is_mesh_peer, piece_size) == whole);
+  for (const auto& [type, payload] : whole.frames) {
+    const FrameHeader header{.type = type,
+                             .payload_size = static_cast<std::uint32_t>(payload.size())};
     const auto admitted = admit_client_frame(header, is_mesh_peer);
-    if (!admitted) return 0;  // The connection ends here.
-    // No frame that is admitted can make the relay wait for more than the largest one.
-    DETOUR_CHECK(header.payload_size <= 2 * detour::crypto::kKeySize + kPacketSizeMax);
-
-    stream = stream.subspan(kFrameHeaderSize);
-    if (stream.size() < header.payload_size) return 0;  // The rest has not come yet.
-    read_as_everything(stream.first(header.payload_size));
-    stream = stream.subspan(header.payload_size);
+    DETOUR_CHECK(admitted && *admitted == Admittance::kHandle);
+    read_as_everything(payload);
   }
   return 0;
 }

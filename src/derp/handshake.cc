@@ -11,7 +11,6 @@
 namespace detour::derp {
 namespace {
 
-using crypto::kBoxOverhead;
 using crypto::kKeySize;
 using crypto::kNonceSize;
 using crypto::MeshKey;

@@ -166,7 +166,7 @@ ordered_json to_json(const Variable& variable) {
 void sort_groups(std::vector<Variable>& variables) {
   for (Variable& variable : variables) {
     if (auto* group = std::get_if<Group>(&variable.value)) {
-      std::ranges::stable_sort(group->members, {}, &Variable::key);
+      std::ranges::sort(group->members, {}, &Variable::key);
     }
   }
 }
@@ -179,7 +179,7 @@ std::string format_number(double value) {
 
 std::string write_prometheus(std::vector<Variable> variables) {
   sort_groups(variables);
-  std::ranges::stable_sort(variables, {},
+  std::ranges::sort(variables, {},
                            [](const Variable& variable) { return split_key(variable.key).name; });
   PrometheusWriter writer;
   for (const Variable& variable : variables) writer.write(variable, /*group=*/"");
@@ -188,7 +188,7 @@ std::string write_prometheus(std::vector<Variable> variables) {
 
 std::string write_json(std::vector<Variable> variables) {
   sort_groups(variables);
-  std::ranges::stable_sort(variables, {}, &Variable::key);
+  std::ranges::sort(variables, {}, &Variable::key);
   std::string out = "{\n";
   for (const Variable& variable : variables) {
     if (out.size() > 2) out += ",\n";
