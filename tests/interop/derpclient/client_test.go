@@ -530,13 +530,24 @@ func Test100MBInOrderWithoutLoss(t *testing.T) {
 			t.Fatalf("packet %d came changed", i)
 		}
 		if got, want := string(p.Data[1:9]), fmt.Sprintf("%08d", i); got != want {
-			t.Fatalf("packet %s came, want %s: lost or out of order", got, want)
+			t.Fatalf("packet %s came, want %s: lost or out of order; %s", got, want, drops(t, r))
 		}
 		<-tokens
 	}
 	if err := <-sendErr; err != nil {
 		t.Fatal(err)
 	}
+}
+
+// drops says what the relay has dropped so far.
+func drops(t testing.TB, r *relay.Relay) string {
+	var all []string
+	for name, v := range r.Varz(t) {
+		if strings.HasPrefix(name, "derp_packets_dropped{") && v > 0 {
+			all = append(all, fmt.Sprint(name, " ", v))
+		}
+	}
+	return fmt.Sprintf("the relay's drops: %v", all)
 }
 
 // Many pairs at once spread over all the worker threads of a relay, in all combinations.
@@ -560,11 +571,17 @@ func TestManyPairsAtOnce(t *testing.T) {
 					case m := <-to.msgs:
 						p, ok := m.(derp.ReceivedPacket)
 						if !ok || p.Source != from.pub || !bytes.Equal(p.Data, want) {
-							t.Errorf("pair %d: got %T, want the packet of %d bytes in its turn", i, m, len(want))
+							later := -1
+							for j, s := range sent {
+								if ok && bytes.Equal(p.Data, s) {
+									later = j + 1
+								}
+							}
+							t.Errorf("pair %d: got %T, want the packet of %d bytes in its turn; it is one sent %d later (-1: none); %s", i, m, len(want), later, drops(t, r))
 							return false
 						}
 					case <-time.After(timeout):
-						t.Errorf("pair %d: no packet within 10 s", i)
+						t.Errorf("pair %d: no packet within 10 s, %d are on the way; %s", i, len(sent)+1, drops(t, r))
 						return false
 					}
 					return true

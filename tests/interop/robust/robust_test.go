@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,7 +59,8 @@ func exchange(a, b *wire.Conn) (time.Duration, error) {
 
 // watched is a pair of clients that exchange packets all the time until stopped.
 type watched struct {
-	stop func() (rounds int, worst time.Duration, err error)
+	rounds atomic.Int64
+	stop   func() (rounds int, worst time.Duration, err error)
 }
 
 func watch(t *testing.T, r *relay.Relay) *watched {
@@ -71,6 +73,7 @@ func watch(t *testing.T, r *relay.Relay) *watched {
 		err    error
 	}
 	done := make(chan result, 1)
+	w := &watched{}
 	go func() {
 		var res result
 		for {
@@ -88,16 +91,19 @@ func watch(t *testing.T, r *relay.Relay) *watched {
 			}
 			res.rounds++
 			res.worst = max(res.worst, d)
+			w.rounds.Store(int64(res.rounds))
 		}
 	}()
 	stop := sync.OnceValue(func() result { close(quit); return <-done })
 	t.Cleanup(func() { stop() })
-	return &watched{stop: func() (int, time.Duration, error) { r := stop(); return r.rounds, r.worst, r.err }}
+	w.stop = func() (int, time.Duration, error) { r := stop(); return r.rounds, r.worst, r.err }
+	return w
 }
 
 // check stops the pair and fails the test when it was disturbed.
 func (w *watched) check(t *testing.T) {
 	t.Helper()
+	relay.Poll(5*time.Second, func() bool { return w.rounds.Load() >= 10 })
 	rounds, worst, err := w.stop()
 	if err != nil {
 		t.Errorf("the pair that relays meanwhile: %v", err)
