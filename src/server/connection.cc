@@ -195,15 +195,9 @@ void Connection::consume(std::span<const std::uint8_t>& input) {
       case Phase::kHttp:
         more = consume_http(input);
         break;
-      case Phase::kBody: {
-        const std::size_t skipped =
-            static_cast<std::size_t>(std::min<std::uint64_t>(setup_->body_remaining, input.size()));
-        input = input.subspan(skipped);
-        setup_->body_remaining -= skipped;
-        more = setup_->body_remaining == 0;
-        if (more) phase_ = Phase::kHttp;
+      case Phase::kBody:
+        more = consume_body(input);
         break;
-      }
       case Phase::kLogin:
         more = consume_login(input);
         break;
@@ -235,18 +229,8 @@ bool Connection::consume_http(std::span<const std::uint8_t>& input) {
   if (input.empty()) return false;
   auto parsed = http::parse_request(input);
   if (!parsed) {
-    const bool too_large = parsed.error().code == ErrorCode::kHttpHeadTooLarge;
-    if (too_large) scratch_.counters.http_head_too_large.add();
-    shared_.log_gated(LogCause::kHttpRejected, LogLevel::kInfo, scratch_.now, [&] {
-      return fmt::format("{} sent a bad HTTP request: {}", peer_.text(),
-                         describe(parsed.error().code));
-    });
+    refuse_http(parsed.error().code);
     input = {};
-    respond(http::serialize_error(http::text_error(too_large ? 431 : 400,
-                                                   too_large ? "431 Request Header Fields Too Large"
-                                                             : "400 Bad Request"),
-                                  HttpService::unix_seconds()),
-            /*close_after=*/true);
     return false;
   }
   if (!*parsed) return false;
@@ -261,11 +245,36 @@ bool Connection::consume_http(std::span<const std::uint8_t>& input) {
   return true;
 }
 
+bool Connection::consume_body(std::span<const std::uint8_t>& input) {
+  const auto skipped = setup_->body.skip(input);
+  if (!skipped) {
+    refuse_http(skipped.error().code);
+    input = {};
+    return false;
+  }
+  input = input.subspan(*skipped);
+  if (!setup_->body.done()) return false;
+  phase_ = Phase::kHttp;
+  return true;
+}
+
+void Connection::refuse_http(ErrorCode code) {
+  const bool too_large = code == ErrorCode::kHttpHeadTooLarge;
+  if (too_large) scratch_.counters.http_head_too_large.add();
+  shared_.log_gated(LogCause::kHttpRejected, LogLevel::kInfo, scratch_.now, [&] {
+    return fmt::format("{} sent a bad HTTP request: {}", peer_.text(), describe(code));
+  });
+  const http::Response response = too_large
+                                      ? http::text_error(431, "431 Request Header Fields Too Large")
+                                      : http::text_error(400, "400 Bad Request");
+  respond(http::serialize_error(response, HttpService::unix_seconds()), /*close_after=*/true);
+}
+
 void Connection::answer(const http::Request& request) {
   const http::Response response = shared_.http->respond(request, peer_, listener_);
   setup_->served_before = true;
-  setup_->body_remaining = request.body_size;
-  if (request.body_size != 0) phase_ = Phase::kBody;
+  setup_->body = http::BodySkipper(request);
+  if (!setup_->body.done()) phase_ = Phase::kBody;
   worker_.timers().arm(deadline_, scratch_.now + kHttpIdleTimeout);
   respond(http::serialize(response, request, HttpService::unix_seconds()),
           response.close || !request.keep_alive);
@@ -274,7 +283,7 @@ void Connection::answer(const http::Request& request) {
 void Connection::respond(const std::string& bytes, bool close_after) {
   send_side_.send(as_bytes(bytes), scratch_);
   // Who pipelines requests and does not read the answers gets no further ones.
-  if (close_after || send_side_.stall().blocked) finish();
+  if (close_after || send_side_.stall(scratch_).blocked) finish();
 }
 
 void Connection::finish() {
@@ -387,7 +396,7 @@ void Connection::on_blocked(WorkerScratch& scratch) {
 }
 
 void Connection::on_write_check(TimePoint now) {
-  const auto stall = send_side_.stall();
+  const auto stall = send_side_.stall(scratch_);
   if (!stall.blocked) return;
   const TimePoint due = stall.last_progress + shared_.config.tcp_write_timeout;
   if (now < due) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "http/body.h"
 #include "http/message.h"
 #include "net/address.h"
 #include "net/fd.h"
@@ -96,7 +97,7 @@ class Connection final : public relay::Client, public net::EventHandler, private
   struct Setup {
     bool is_not_ideal = false;   ///< The client did not get the node it prefers.
     bool served_before = false;  ///< A request was answered on this connection.
-    std::uint64_t body_remaining = 0;
+    http::BodySkipper body;
     std::string unsent_greeting;  ///< ServerKey, until ServerInfo or the end of the turn.
   };
 
@@ -109,6 +110,8 @@ class Connection final : public relay::Client, public net::EventHandler, private
   void take_input(std::span<const std::uint8_t> input);
   void consume(std::span<const std::uint8_t>& input);
   bool consume_http(std::span<const std::uint8_t>& input);
+  bool consume_body(std::span<const std::uint8_t>& input);
+  void refuse_http(ErrorCode code);
   void answer(const http::Request& request);
   void begin_derp(const admin::DerpUpgrade& upgrade);
   void send_greeting();

@@ -213,11 +213,12 @@ std::string SendSide::failure() {
   return transport_ ? transport_->failure() : std::string();
 }
 
-SendSide::Stall SendSide::stall() {
-  const std::lock_guard lock(mutex_);
-  const bool blocked = !closed_ && blocked_locked();
-  watched_ = blocked;
-  return {.blocked = blocked, .last_progress = last_progress_};
+SendSide::Stall SendSide::stall(WorkerScratch& scratch) {
+  mutex_.lock();
+  const Stall stall{.blocked = !closed_ && blocked_locked(), .last_progress = last_progress_};
+  watched_ = stall.blocked;
+  unlock(scratch);
+  return stall;
 }
 
 // --- The end

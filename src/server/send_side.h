@@ -103,7 +103,7 @@ class SendSide {
   };
   /// Whether something waits for the socket, and since when it took nothing. When nothing waits the
   /// watcher will be told anew. Owner only.
-  [[nodiscard]] Stall stall();
+  [[nodiscard]] Stall stall(WorkerScratch& scratch);
 
   /// Ends our side in order: announces it and shuts the socket down for sending, once nothing
   /// waits. False while something still waits.
