@@ -153,7 +153,7 @@ struct OpenedBytes {
 /// Feeds `ciphertext` whole and opens all of it, `room` bytes at a time.
 [[nodiscard]] inline OpenedBytes open_all(Transport& transport,
                                           std::span<const std::uint8_t> ciphertext,
-                                          std::size_t room = 256 * 1024) {
+                                          std::size_t room = 20'000) {
   OpenedBytes opened;
   ByteBuffer sink;
   Bytes out(room);
