@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstdlib>
 #include <limits>
 #include <system_error>
 #include <utility>
@@ -41,16 +42,21 @@ int take_base(std::string_view& text) {
   return base == 0 ? 8 : base;
 }
 
-/// Takes underscores out; nullopt where Go does not allow them. A base prefix counts as a digit.
-std::optional<std::string> without_underscores(std::string_view digits, bool has_prefix) {
+/// Takes underscores out; nullopt where Go does not allow them: they stand between digits, and a
+/// base prefix in front of the text counts as one.
+std::optional<std::string> without_underscores(std::string_view text, bool has_prefix,
+                                               bool is_hex) {
   std::string plain;
-  bool digit_before = has_prefix;
-  for (const char c : digits) {
-    if (c == '_' && !digit_before) return std::nullopt;
-    digit_before = c != '_';
+  bool after_digit = has_prefix;
+  bool after_underscore = false;
+  for (const char c : text) {
+    const bool digit = is_digit(c) || (is_hex && c >= 'a' && c <= 'f');
+    if (c == '_' ? !after_digit : after_underscore && !digit) return std::nullopt;
+    after_digit = digit;
+    after_underscore = c == '_';
     if (c != '_') plain += c;
   }
-  if (!digit_before || plain.empty()) return std::nullopt;
+  if (after_underscore || plain.empty()) return std::nullopt;
   return plain;
 }
 
@@ -130,7 +136,7 @@ std::expected<std::int64_t, GoValueError> parse_go_int(std::string_view text) {
   const std::string lower = to_lower(text);
   std::string_view digits = lower;
   const int base = take_base(digits);
-  const auto plain = without_underscores(digits, /*has_prefix=*/base != 10);
+  const auto plain = without_underscores(digits, /*has_prefix=*/base != 10, base == 16);
   if (!plain) return std::unexpected(GoValueError::kSyntax);
 
   std::uint64_t magnitude = 0;
@@ -145,25 +151,31 @@ std::expected<std::int64_t, GoValueError> parse_go_int(std::string_view text) {
 }
 
 std::expected<double, GoValueError> parse_go_float(std::string_view text) {
+  if (to_lower(text) == "nan") return std::numeric_limits<double>::quiet_NaN();
   const bool negative = take_sign(text);
   const std::string lower = to_lower(text);
   std::string_view digits = lower;
-  if (digits.empty() || digits[0] == '-' || digits[0] == '+')
+
+  const bool is_hex = digits.starts_with("0x");
+  if (is_hex) digits.remove_prefix(2);
+  if (is_hex && digits.find('p') == std::string_view::npos)
+    return std::unexpected(GoValueError::kSyntax);
+  const auto plain = without_underscores(digits, is_hex, is_hex);
+  // from_chars would take a second minus, and NaN with a sign or in parentheses.
+  if (!plain || plain->starts_with('-') || plain->starts_with("nan"))
     return std::unexpected(GoValueError::kSyntax);
 
-  auto format = std::chars_format::general;
-  if (digits.starts_with("0x")) {
-    digits.remove_prefix(2);
-    format = std::chars_format::hex;
-    if (digits.find('p') == std::string_view::npos) return std::unexpected(GoValueError::kSyntax);
-  }
-  if (digits == "nan") return std::numeric_limits<double>::quiet_NaN();
   double value = 0;
-  const auto [stop, error] =
-      std::from_chars(digits.data(), digits.data() + digits.size(), value, format);
-  if (stop != digits.data() + digits.size()) return std::unexpected(GoValueError::kSyntax);
-  if (error == std::errc::result_out_of_range) return std::unexpected(GoValueError::kRange);
-  if (error != std::errc{}) return std::unexpected(GoValueError::kSyntax);
+  const char* const end = plain->data() + plain->size();
+  const auto [stop, error] = std::from_chars(
+      plain->data(), end, value, is_hex ? std::chars_format::hex : std::chars_format::general);
+  if (stop != end || error == std::errc::invalid_argument)
+    return std::unexpected(GoValueError::kSyntax);
+  if (error == std::errc::result_out_of_range) {
+    // Too small is zero for Go, and only too large an error; from_chars does not say which it was.
+    value = std::strtod(((is_hex ? "0x" : "") + *plain).c_str(), nullptr);
+    if (value > 1) return std::unexpected(GoValueError::kRange);
+  }
   return negative ? -value : value;
 }
 

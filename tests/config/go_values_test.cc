@@ -77,6 +77,10 @@ TEST(ParseGoFloat, TakesNumbersAndInfinity) {
       {"Inf", kInfinity},
       {"+Inf", kInfinity},
       {"-inf", -kInfinity},
+      {"1_0.5_0", 10.5},
+      {"0x_1_fp0", 31},
+      {"1e-999", 0},
+
       {"Infinity", kInfinity},
   };
   for (const auto& [text, value] : kCases) EXPECT_EQ(parse_go_float(text), value) << text;
@@ -84,7 +88,8 @@ TEST(ParseGoFloat, TakesNumbersAndInfinity) {
 }
 
 TEST(ParseGoFloat, RefusesTheRest) {
-  for (const auto text : {"", "-", "+", "abc", "1x", "--1", "+-1", "0x10", "1e", " 1"})
+  for (const auto text : {"", "-", "+", "abc", "1x", "--1", "+-1", "0x10", "1e", " 1", "1_", "_1",
+                          "1_.5", "1__2", "-NaN", "nan(1)", "0x-1p3"})
     EXPECT_EQ(parse_go_float(text).error(), GoValueError::kSyntax) << text;
   EXPECT_EQ(parse_go_float("1e999").error(), GoValueError::kRange);
 }
