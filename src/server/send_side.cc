@@ -26,30 +26,31 @@ void SendSide::set_transport(std::unique_ptr<net::Transport> transport) {
 // -----------------------------------------------------------------------
 
 void SendSide::deliver(relay::FrameBatch batch, WorkerScratch& scratch) {
-  bool left_in_inbox = false;
-  if (!mutex_.try_lock()) {
-    left_in_inbox = leave_in_inbox(batch);
-    // The holder looks at the inbox after it unlocks. If that was before our push, the lock is
-    // free.
-    if (!mutex_.try_lock()) {
-      if (!left_in_inbox) {
-        drop(batch, DropReason::kQueueTail, scratch);
-        scratch.pool.put(std::move(batch.block));
-      }
-      return;
-    }
+  if (mutex_.try_lock()) {
+    take_inbox_locked(scratch);
+    deliver_locked(std::move(batch), scratch);
+    unlock(scratch);
+    return;
   }
+  leave_in_inbox(std::move(batch), scratch);
+  // The holder looks at the inbox after it unlocks. If that was before our push, the lock is free.
+  if (!mutex_.try_lock()) return;
   take_inbox_locked(scratch);
-  if (!left_in_inbox) deliver_locked(std::move(batch), scratch);
   unlock(scratch);
 }
 
-bool SendSide::leave_in_inbox(relay::FrameBatch& batch) {
+void SendSide::leave_in_inbox(relay::FrameBatch batch, WorkerScratch& scratch) {
   const std::lock_guard lock(inbox_mutex_);
-  if (inbox_.size() >= kInboxMax) return false;
+  inbox_bytes_ += batch.block.capacity();
   inbox_.push_back(std::move(batch));
+  while (inbox_bytes_ > kInboxBytesMax) {
+    relay::FrameBatch& oldest = inbox_.front();
+    inbox_bytes_ -= oldest.block.capacity();
+    drop(oldest, DropReason::kQueueHead, scratch);
+    scratch.pool.put(std::move(oldest.block));
+    inbox_.erase(inbox_.begin());
+  }
   inbox_waiting_.store(true, std::memory_order_seq_cst);
-  return true;
 }
 
 void SendSide::deliver_locked(relay::FrameBatch batch, WorkerScratch& scratch) {
@@ -71,6 +72,7 @@ void SendSide::take_inbox_locked(WorkerScratch& scratch) {
   {
     const std::lock_guard lock(inbox_mutex_);
     std::swap(batches, inbox_);
+    inbox_bytes_ = 0;
     inbox_waiting_.store(false, std::memory_order_seq_cst);
   }
   for (relay::FrameBatch& batch : batches) deliver_locked(std::move(batch), scratch);
@@ -279,11 +281,14 @@ void SendSide::count_sent(const relay::BatchStats& stats, WorkerScratch& scratch
 }
 
 void SendSide::drop(const relay::FrameBatch& batch, DropReason reason, WorkerScratch& scratch) {
+  std::uint64_t control_frames = batch.stats.frames;
   for (std::size_t kind = 0; kind < metrics::kPacketKindCount; ++kind) {
     auto& cell = scratch.counters.dropped[static_cast<std::size_t>(reason)][kind];
     cell.packets.add(batch.stats.packets[kind].packets);
     cell.bytes.add(batch.stats.packets[kind].bytes);
+    control_frames -= batch.stats.packets[kind].packets;
   }
+  if (control_frames != 0) scratch.counters.control_frames_dropped.add(control_frames);
 }
 
 }  // namespace detour::server

@@ -116,9 +116,10 @@ class SendSide {
   [[nodiscard]] int fd() const { return fd_.get(); }
 
  private:
-  /// Batches from other workers that may wait for the holder of the lock. Beyond it a batch is
-  /// dropped as queue_tail: only racing producers can get there (server-behaviour 4.3).
-  static constexpr std::size_t kInboxMax = 8;
+  /// Memory of the batches from other workers that wait for the holder of the lock. The holder may
+  /// have lost its core for milliseconds, so this is far more than one turn brings; beyond it the
+  /// oldest batches make way, as they do in the queues.
+  static constexpr std::size_t kInboxBytesMax = 4 * 1024 * 1024;
   /// Plaintext gathered from the queues for one send.
   static constexpr std::size_t kDrainBytes = 32 * 1024;
 
@@ -132,7 +133,7 @@ class SendSide {
   [[nodiscard]] bool blocked_locked() const { return unsent_begin_ != unsent_end_; }
   void fail_locked();
   void unlock(WorkerScratch& scratch);
-  [[nodiscard]] bool leave_in_inbox(relay::FrameBatch& batch);
+  void leave_in_inbox(relay::FrameBatch batch, WorkerScratch& scratch);
   void take_inbox_locked(WorkerScratch& scratch);
   static void count_sent(const relay::BatchStats& stats, WorkerScratch& scratch);
   static void drop(const relay::FrameBatch& batch, metrics::DropReason reason,
@@ -154,6 +155,7 @@ class SendSide {
 
   std::mutex inbox_mutex_;
   std::vector<relay::FrameBatch> inbox_;
+  std::size_t inbox_bytes_ = 0;
   std::atomic<bool> inbox_waiting_{false};
 };
 
