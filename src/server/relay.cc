@@ -102,6 +102,7 @@ Relay::~Relay() {
 void Relay::stop() {
   for (const auto& worker : shared_->workers) worker->post_stop();
   for (const auto& worker : shared_->workers) worker->join();
+  for (const auto& worker : shared_->workers) worker->drop_posted();
   main_.reset();
   http_.reset();
   stun_.reset();

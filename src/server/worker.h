@@ -41,6 +41,8 @@ class Worker final : private relay::Delivery {
   /// Asks the worker to send what waits, end all connections and stop. Returns at once; any thread.
   void post_stop();
   void join();
+  /// When all workers have been joined: lets go of what came too late, such as accepted sockets.
+  void drop_posted() { mailbox_.run_posted(); }
 
   /// Takes over an accepted socket; any thread.
   void post_connection(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener);
