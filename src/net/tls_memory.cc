@@ -15,50 +15,62 @@ namespace {
 // size.
 constexpr std::size_t kRecordSizeMin = 16 * 1024;
 constexpr std::size_t kRecordSizeMax = 18 * 1024;
+// What it takes to write the head of a record (WPACKET_SUB): three for each record sealed, one for
+// each opened. 40 bytes is what the heap gives for anything from 25 on.
+constexpr std::size_t kNoteSizeMin = 25;
+constexpr std::size_t kNoteSizeMax = 40;
 
-/// Record buffers that this thread freed and may use again.
-struct Shelf {
-  static constexpr std::size_t kKeepMax = 16;
-
-  std::array<void*, kKeepMax> blocks{};
-  std::size_t count = 0;
-  bool closed = false;  ///< The thread is ending: what is freed from now on goes to the heap.
-
+/// Blocks of one size that this thread freed and may use again.
+template <std::size_t kKeepMax>
+class Shelf {
+ public:
   ~Shelf() {
-    while (count != 0) std::free(blocks[--count]);
-    closed = true;
+    while (count_ != 0) std::free(blocks_[--count_]);
+    closed_ = true;
   }
+
+  /// A block of `size` bytes, which is the same for all of this shelf.
+  void* take(std::size_t size) { return count_ != 0 ? blocks_[--count_] : std::malloc(size); }
+  void give(void* block) {
+    if (closed_ || count_ == kKeepMax) {
+      std::free(block);
+    } else {
+      blocks_[count_++] = block;
+    }
+  }
+
+ private:
+  std::array<void*, kKeepMax> blocks_{};
+  std::size_t count_ = 0;
+  bool closed_ = false;  ///< The thread is ending: what is freed from now on goes to the heap.
 };
 
-Shelf& shelf() {
-  thread_local Shelf this_thread;
-  return this_thread;
-}
+struct Shelves {
+  Shelf<16> records;
+  Shelf<16> notes;
+};
 
-bool is_record_size(std::size_t size) {
-  return size >= kRecordSizeMin && size <= kRecordSizeMax;
+Shelves& shelves() {
+  thread_local Shelves this_thread;
+  return this_thread;
 }
 
 void* allocate(std::size_t size, const char* /*file*/, int /*line*/) {
   if (size == 0) return nullptr;
-  if (!is_record_size(size)) return std::malloc(size);
-  Shelf& own = shelf();
-  if (own.count != 0) return own.blocks[--own.count];
-  return std::malloc(kRecordSizeMax);
+  if (size >= kNoteSizeMin && size <= kNoteSizeMax) return shelves().notes.take(kNoteSizeMax);
+  if (size >= kRecordSizeMin && size <= kRecordSizeMax)
+    return shelves().records.take(kRecordSizeMax);
+  return std::malloc(size);
 }
 
 void release(void* block, const char* /*file*/, int /*line*/) {
   if (block == nullptr) return;
-  // What the heap says is usable tells whether a block can serve as a record buffer, wherever it
-  // came from; the heap may give a little more than was asked for.
+  // What the heap says is usable tells which shelf a block can serve on, wherever it came from; the
+  // heap may give a little more than was asked for.
   const std::size_t usable = malloc_usable_size(block);
-  if (usable >= kRecordSizeMax && usable <= kRecordSizeMax + 64) {
-    Shelf& own = shelf();
-    if (!own.closed && own.count < Shelf::kKeepMax) {
-      own.blocks[own.count++] = block;
-      return;
-    }
-  }
+  if (usable >= kNoteSizeMax && usable < kNoteSizeMax + 8) return shelves().notes.give(block);
+  if (usable >= kRecordSizeMax && usable <= kRecordSizeMax + 64)
+    return shelves().records.give(block);
   std::free(block);
 }
 

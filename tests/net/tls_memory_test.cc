@@ -45,6 +45,20 @@ TEST(TlsMemory, GivesARecordBufferAgainToTheSameThread) {
   }
 }
 
+TEST(TlsMemory, GivesTheNotesOfARecordAgainToo) {
+  void* const first = take(40);
+  void* const second = take(40);
+  EXPECT_NE(first, second);
+  std::memset(first, 1, 40);
+  std::memset(second, 2, 40);
+  give(first);
+  give(second);
+  EXPECT_EQ(take(25), second);
+  EXPECT_EQ(take(40), first);
+  give(first);
+  give(second);
+}
+
 TEST(TlsMemory, LeavesOtherSizesAlone) {
   void* const record = take(kRecord);
   give(record);
