@@ -68,20 +68,14 @@ void SendSide::deliver_locked(relay::FrameBatch batch, WorkerScratch& scratch) {
 
 void SendSide::take_inbox_locked(WorkerScratch& scratch) {
   if (!inbox_waiting_.load(std::memory_order_seq_cst)) return;
-  std::vector<relay::FrameBatch> batches;
   {
     const std::lock_guard lock(inbox_mutex_);
-    std::swap(batches, inbox_);
+    std::swap(taken_, inbox_);
     inbox_bytes_ = 0;
     inbox_waiting_.store(false, std::memory_order_seq_cst);
   }
-  for (relay::FrameBatch& batch : batches) deliver_locked(std::move(batch), scratch);
-  batches.clear();
-  {
-    // Gives the memory back, so that the inbox does not allocate in steady state.
-    const std::lock_guard lock(inbox_mutex_);
-    if (inbox_.capacity() == 0) std::swap(batches, inbox_);
-  }
+  for (relay::FrameBatch& batch : taken_) deliver_locked(std::move(batch), scratch);
+  taken_.clear();
 }
 
 void SendSide::unlock(WorkerScratch& scratch) {

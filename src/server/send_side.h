@@ -155,6 +155,9 @@ class SendSide {
 
   std::mutex inbox_mutex_;
   std::vector<relay::FrameBatch> inbox_;
+  /// What was in the inbox while the holder of mutex_ delivers it. The two take turns and keep
+  /// their memory, so that a client to whom several workers send at once costs no allocation.
+  std::vector<relay::FrameBatch> taken_;
   std::size_t inbox_bytes_ = 0;
   std::atomic<bool> inbox_waiting_{false};
 };
