@@ -1,0 +1,290 @@
+// The data path does not allocate: once warm, a worker relays without asking the heap for anything.
+// A program of its own, because it replaces malloc().
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "net/tls_memory.h"
+#include "relay/router.h"
+#include "relay/send_queues.h"
+#include "support/allocations.h"
+#include "support/frames.h"
+#include "support/relay_fakes.h"
+#include "support/test_relay.h"
+
+namespace detour {
+namespace {
+
+using client::Client;
+using test::AllocationCount;
+using test::Bytes;
+using test::ExemptThread;
+using test::kPatience;
+using test::plain_packet;
+using test::TestRelay;
+
+TEST(AllocationCount, SeesWhatIsAllocated) {
+  AllocationCount count;
+  auto made = std::make_unique<std::vector<int>>(1000);
+  made.reset();
+  EXPECT_EQ(count.stop(), 2U);
+  EXPECT_NE(count.places(), "");
+
+  AllocationCount other;
+  {
+    const ExemptThread exempt;
+    made = std::make_unique<std::vector<int>>(1000);
+  }
+  EXPECT_EQ(other.stop(), 0U);
+}
+
+// --- The parts, without threads
+// ----------------------------------------------------------------
+
+class DiscardedDelivery final : public relay::Delivery {
+ public:
+  explicit DiscardedDelivery(BufferPool& pool) : pool_(pool) {}
+  void deliver(relay::Client& /*destination*/, relay::FrameBatch batch) override {
+    pool_.put(std::move(batch.block));
+  }
+
+ private:
+  BufferPool& pool_;
+};
+
+TEST(AllocationFreeRouter, RelaysToManyDestinationsOnceWarm) {
+  constexpr std::uint32_t kClients = 60;  // A turn's worth of large batches: what the pool keeps.
+  Quiescence quiescence(1);
+  relay::Directory directory(quiescence);
+  BufferPool pool;
+  DiscardedDelivery delivery(pool);
+  relay::Outbox outbox(pool, delivery);
+  metrics::WorkerCounters counters;
+  relay::Router router(directory, outbox, counters);
+  std::vector<std::unique_ptr<relay::Client>> clients;
+  Bytes stream;
+  for (std::uint32_t i = 0; i < kClients; ++i) {
+    clients.push_back(std::make_unique<relay::Client>());
+    test::set_up(*clients.back(), i, test::numbered_key(i));
+    router.add(*clients.back());
+  }
+  for (std::uint32_t i = 0; i < 3 * kClients; ++i) {
+    const Bytes frame = test::send_packet_frame(
+        test::numbered_key(i * 7 % kClients),
+        i % 5 == 0 ? test::disco_packet() : plain_packet(100 + i * 13 % 30'000));
+    stream.insert(stream.end(), frame.begin(), frame.end());
+    const Bytes ping = test::frame(derp::FrameType::kPing, plain_packet(8));
+    stream.insert(stream.end(), ping.begin(), ping.end());
+    const Bytes lost = test::send_packet_frame(test::numbered_key(1'000'000), plain_packet(50));
+    stream.insert(stream.end(), lost.begin(), lost.end());
+  }
+  relay::FrameSplitter splitter(false);
+  const auto turn = [&] {
+    std::span<const std::uint8_t> input(stream);
+    const bool handled = router.handle_input(*clients[0], splitter, input, TimePoint{}).has_value();
+    outbox.flush();
+    return handled && input.empty();
+  };
+  ASSERT_TRUE(turn());
+  AllocationCount count;
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(turn());
+  EXPECT_EQ(count.stop(), 0U) << count.places();
+}
+
+TEST(AllocationFreeQueues, ReplaceTheOldestOnceFull) {
+  BufferPool pool;
+  metrics::WorkerCounters counters;
+  relay::SendQueues queues(relay::QueueLimits{});
+  const Bytes data = test::recv_packet_frame(test::numbered_key(1), plain_packet(1400));
+  const Bytes disco = test::recv_packet_frame(test::numbered_key(1), test::disco_packet());
+  const auto push = [&](const Bytes& frame) {
+    relay::FrameBatch batch;
+    batch.block = pool.get(frame.size());
+    std::copy(frame.begin(), frame.end(), batch.block.data());
+    batch.size = frame.size();
+    queues.push(batch, TimePoint{}, pool, counters);
+    pool.put(std::move(batch.block));
+  };
+  for (int i = 0; i < 40; ++i) {
+    push(data);
+    push(disco);
+  }
+  AllocationCount count;
+  for (int i = 0; i < 1000; ++i) {
+    push(data);
+    push(disco);
+  }
+  EXPECT_EQ(count.stop(), 0U) << count.places();
+}
+
+// --- The whole relay
+// --------------------------------------------------------------------------
+
+/// Runs `work` until it gets by without a single allocation. The first rounds still make things
+/// that are kept from then on (a pool's block, a vector's memory); what is allocated per packet
+/// never goes away.
+template <typename Work>
+testing::AssertionResult stops_allocating(Work work) {
+  constexpr int kRounds = 10;
+  std::string places;
+  std::uint64_t last = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    AllocationCount count;
+    work();
+    last = count.stop();
+    if (last == 0) return testing::AssertionSuccess();
+    places = count.places();
+  }
+  return testing::AssertionFailure() << last << " allocations in the last round:\n" << places;
+}
+
+struct Setting {
+  std::string_view name;
+  std::uint32_t workers;
+  bool tls;
+  std::uint32_t packets_per_write;  ///< More than one: many frames in a record, as bulk senders do.
+};
+
+class AllocationFreeRelayTest : public testing::TestWithParam<Setting> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    Settings, AllocationFreeRelayTest,
+    testing::Values(Setting{"OneWorker", 1, true, 1}, Setting{"OneWorkerBulk", 1, true, 10},
+                    Setting{"TwoWorkers", 2, true, 1}, Setting{"TwoWorkersBulk", 2, true, 10},
+                    Setting{"FourWorkers", 4, true, 1}, Setting{"TwoWorkersPlainHttp", 2, false, 1},
+                    Setting{"TwoWorkersPlainHttpBulk", 2, false, 10}),
+    [](const auto& setting) { return std::string(setting.param.name); });
+
+void PrintTo(const Setting& setting, std::ostream* out) {
+  *out << setting.name;
+}
+
+/// Sends `packets` with at most `in_flight` on their way, and takes them at the other end.
+void exchange(Client& sender, Client& receiver, std::uint32_t packets, std::uint32_t in_flight,
+              std::uint32_t packets_per_write) {
+  const Bytes frame = test::send_packet_frame(receiver.public_key(), plain_packet(1400));
+  Bytes write;
+  for (std::uint32_t i = 0; i < packets_per_write; ++i)
+    write.insert(write.end(), frame.begin(), frame.end());
+  for (std::uint32_t sent = 0; sent < packets; sent += in_flight) {
+    for (std::uint32_t i = 0; i < in_flight; i += packets_per_write)
+      ASSERT_TRUE(sender.send_raw(write).has_value());
+    for (std::uint32_t i = 0; i < in_flight; ++i) {
+      const auto packet = receiver.receive_packet(kPatience);
+      ASSERT_TRUE(packet.has_value() && packet->has_value());
+    }
+  }
+}
+
+TEST_P(AllocationFreeRelayTest, RelaysWithoutAllocatingOnceWarm) {
+  constexpr std::size_t kPairs = 4;
+  constexpr std::uint32_t kPackets = 3000;
+  const ExemptThread exempt;
+  const TestRelay relay({.workers = GetParam().workers, .tls = GetParam().tls});
+  std::vector<std::unique_ptr<Client>> clients;
+  for (std::size_t i = 0; i < 2 * kPairs; ++i) {
+    clients.push_back(relay.dial());
+    ASSERT_TRUE(clients.back());
+  }
+  EXPECT_TRUE(stops_allocating([&] {
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < kPairs; ++i) {
+      threads.emplace_back([&, i] {
+        const ExemptThread exempt_too;
+        exchange(*clients[2 * i], *clients[2 * i + 1], kPackets, 20, GetParam().packets_per_write);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }));
+  EXPECT_EQ(relay.dropped(), 0U);
+}
+
+TEST_P(AllocationFreeRelayTest, AFrozenReceiverCostsNoAllocation) {
+  const ExemptThread exempt;
+  const TestRelay relay(
+      {.workers = GetParam().workers, .tls = GetParam().tls, .write_timeout = Duration::zero()});
+  const auto frozen = relay.dial();
+  const auto sender = relay.dial();
+  ASSERT_TRUE(frozen && sender);
+  Bytes write;
+  for (std::uint32_t i = 0; i < GetParam().packets_per_write; ++i) {
+    const Bytes frame = test::send_packet_frame(frozen->public_key(), plain_packet(1400));
+    write.insert(write.end(), frame.begin(), frame.end());
+  }
+  EXPECT_TRUE(stops_allocating([&] {
+    const std::uint64_t until = relay.dropped() + 2000;
+    while (relay.dropped() < until) {
+      for (int i = 0; i < 100; ++i) ASSERT_TRUE(sender->send_raw(write).has_value());
+      ASSERT_TRUE(sender->ping(kPatience).has_value());
+    }
+  }));
+}
+
+// A batch that meets another worker at the receiver's lock travels to that worker, and its block
+// ends in that worker's pool: that costs an allocation now and then, but not one per packet.
+TEST(AllocationFewRelayTest, ManyWorkersToOneReceiver) {
+  constexpr std::size_t kSenders = 6;
+  constexpr std::uint32_t kBurst = 4;
+  constexpr std::uint32_t kRounds = 300;
+  const ExemptThread exempt;
+  const TestRelay relay({.workers = 4});
+  const auto receiver = relay.dial();
+  ASSERT_TRUE(receiver);
+  std::vector<std::unique_ptr<Client>> senders;
+  for (std::size_t i = 0; i < kSenders; ++i) {
+    senders.push_back(relay.dial());
+    ASSERT_TRUE(senders.back());
+  }
+  const Bytes frame = test::send_packet_frame(receiver->public_key(), plain_packet(1400));
+  std::uint64_t expected = 0;
+  std::uint64_t arrived = 0;
+  const auto send_all = [&] {
+    // All send a few at once and wait for the others: 24 are on their way at most.
+    std::atomic<std::uint32_t> round{0};
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < kSenders; ++i) {
+      threads.emplace_back([&, i] {
+        const ExemptThread exempt_too;
+        for (std::uint32_t mine = 0; mine < kRounds; ++mine) {
+          for (std::uint32_t n = 0; n < kBurst; ++n)
+            ASSERT_TRUE(senders[i]->send_raw(frame).has_value());
+          round.wait(mine);
+        }
+      });
+    }
+    for (std::uint32_t current = 1; current <= kRounds; ++current) {
+      expected += kBurst * kSenders;
+      while (arrived < expected) {
+        const auto packet = receiver->receive_packet(std::chrono::milliseconds(50));
+        ASSERT_TRUE(packet.has_value());
+        if (*packet) ++arrived;
+        if (!*packet && arrived + relay.dropped() >= expected) break;
+      }
+      round.store(current);
+      round.notify_all();
+    }
+    for (std::thread& thread : threads) thread.join();
+  };
+  send_all();
+  AllocationCount count;
+  send_all();
+  constexpr std::uint64_t kPackets = kRounds * kBurst * kSenders;
+  EXPECT_LE(count.stop(), kPackets / 50) << "for " << kPackets << " packets:\n" << count.places();
+}
+
+}  // namespace
+}  // namespace detour
+
+int main(int argc, char** argv) {
+  // As the program does, before OpenSSL allocates anything.
+  if (!detour::net::install_tls_memory()) return 1;
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
