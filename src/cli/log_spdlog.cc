@@ -94,8 +94,10 @@ SpdlogLog::SpdlogLog(int fd)
 
 SpdlogLog::~SpdlogLog() {
   sink_->hurry();
+  // Writes what is queued, then joins its thread. The logger goes after it, so that it is freed
+  // here and not by a thread in the middle of its last line.
+  writer_.reset();
   logger_.reset();
-  writer_.reset();  // Writes what is queued, then joins its thread.
 }
 
 void SpdlogLog::write(LogLevel level, std::string_view message) {
