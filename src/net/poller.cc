@@ -17,6 +17,13 @@ bool Poller::add(int fd, std::uint32_t events, EventHandler& handler) {
   return ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
+void Poller::modify(int fd, std::uint32_t events, EventHandler& handler) const {
+  epoll_event event{};
+  event.events = events;
+  event.data.ptr = &handler;
+  static_cast<void>(::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, fd, &event));
+}
+
 void Poller::remove(int fd) {
   static_cast<void>(::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr));
 }

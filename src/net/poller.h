@@ -30,6 +30,9 @@ class Poller {
 
   /// False with errno when the kernel refuses (out of memory or watches).
   [[nodiscard]] bool add(int fd, std::uint32_t events, EventHandler& handler);
+  /// Changes what an added descriptor is watched for, and reports at once what already holds. The
+  /// only call that other threads may make, too; `fd` has to stay open meanwhile.
+  void modify(int fd, std::uint32_t events, EventHandler& handler) const;
   void remove(int fd);
 
   /// Waits until something happens or `timeout` passes (nullopt: no limit). Gives the events, valid

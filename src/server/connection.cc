@@ -21,6 +21,8 @@ namespace {
 /// How long we wait for the peer to close after our side ended.
 constexpr Duration kLingerTimeout = std::chrono::seconds(2);
 
+constexpr std::uint32_t kReadEvents = EPOLLIN | EPOLLRDHUP | EPOLLET;
+
 std::size_t index_of(net::Transport::Version version) {
   return static_cast<std::size_t>(version);
 }
@@ -46,7 +48,7 @@ Connection::~Connection() = default;
 
 bool Connection::start() {
   worker_.timers().arm(deadline_, scratch_.now + kLoginTimeout);
-  return worker_.poller().add(send_side_.fd(), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, *this);
+  return worker_.poller().add(send_side_.fd(), kReadEvents, *this);
 }
 
 void Connection::on_event(std::uint32_t events) {
@@ -382,6 +384,10 @@ void Connection::on_deadline(TimePoint now) {
     });
   }
   close(CloseReason::kTimeout);
+}
+
+void Connection::wait_until_writable(int fd) {
+  worker_.poller().modify(fd, kReadEvents | EPOLLOUT, *this);
 }
 
 void Connection::on_blocked(WorkerScratch& scratch) {

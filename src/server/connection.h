@@ -103,6 +103,7 @@ class Connection final : public relay::Client, public net::EventHandler, private
 
   void on_deadline(TimePoint now);
   void on_write_check(TimePoint now);
+  void wait_until_writable(int fd) override;
   void on_blocked(WorkerScratch& scratch) override;
 
   bool continue_handshake(std::span<const std::uint8_t> input);

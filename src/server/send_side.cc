@@ -81,7 +81,10 @@ void SendSide::take_inbox_locked(WorkerScratch& scratch) {
 void SendSide::unlock(WorkerScratch& scratch) {
   for (;;) {
     const bool newly_blocked = blocked_locked() && !watched_;
-    if (newly_blocked) watched_ = true;
+    if (newly_blocked) {
+      watched_ = true;
+      watcher_.wait_until_writable(fd_.get());
+    }
     mutex_.unlock();
     if (newly_blocked) watcher_.on_blocked(scratch);
     // Whoever failed to lock meanwhile left its batch behind and relies on us to see it.

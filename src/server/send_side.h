@@ -31,10 +31,14 @@ struct WorkerScratch {
   metrics::WorkerCounters counters;
 };
 
-/// Told when a socket has become full, on the worker that found out, without the lock: somebody has
-/// to look after the write timeout.
+/// Told when a socket has become full, on the worker that found out.
 class StallWatcher {
  public:
+  /// With the connection's lock held, so that `fd` is open: has to make epoll say when it can take
+  /// more. Until then nobody waits for that, which spares each login a wake-up.
+  virtual void wait_until_writable(int fd) = 0;
+
+  /// Without the lock: somebody has to look after the write timeout.
   virtual void on_blocked(WorkerScratch& scratch) = 0;
 
  protected:

@@ -28,7 +28,12 @@ using test::recv_packet_frame;
 
 class Watcher final : public StallWatcher {
  public:
+  void wait_until_writable(int fd) override {
+    EXPECT_GE(fd, 0);
+    ++waits;
+  }
   void on_blocked(WorkerScratch& /*scratch*/) override { ++told; }
+  std::atomic<int> waits{0};
   std::atomic<int> told{0};
 };
 
