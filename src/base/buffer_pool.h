@@ -1,9 +1,12 @@
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <utility>
 #include <vector>
@@ -34,10 +37,13 @@ class Block {
   std::size_t capacity_ = 0;
 };
 
+class BlockDepot;
+
 /// Free lists of blocks in a few fixed sizes, so that the data path does not allocate.
 ///
-/// One thread. Blocks may be put into another thread's pool than the one they came from: pools keep
-/// at most a fixed number and give the rest back to the heap, so nothing piles up.
+/// One thread. Blocks may be put into another thread's pool than the one they came from. Pools keep
+/// at most a fixed number and give the rest to their depot, which has its own limit, or back to the
+/// heap, so nothing piles up.
 class BufferPool {
  public:
   /// Holds a relayed packet of ordinary size with its head.
@@ -50,43 +56,97 @@ class BufferPool {
   /// Holds what one read from a busy source can hold for one destination.
   static constexpr std::size_t kLargeSize = 136 * 1024;
 
+  struct ShelfKind {
+    std::size_t block_size;
+    std::size_t keep_max;        ///< In each pool.
+    std::size_t depot_keep_max;  ///< In the depot besides.
+  };
+  // At most 5.8 MiB in each pool and 21 MiB in a depot.
+  static constexpr std::array<ShelfKind, 5> kShelfKinds = {{{kPacketSize, 128, 1024},
+                                                            {kSmallSize, 64, 512},
+                                                            {kMediumSize, 8, 64},
+                                                            {kFrameSize, 8, 64},
+                                                            {kLargeSize, 32, 64}}};
+
+  /// `depot` may be null, and must outlive the pool otherwise.
+  explicit BufferPool(BlockDepot* depot = nullptr) : depot_(depot) {
+    for (std::size_t i = 0; i < shelves_.size(); ++i) shelves_[i].reserve(kShelfKinds[i].keep_max);
+  }
+
   /// The smallest block of at least `size` bytes; a block made for the purpose above kLargeSize.
   [[nodiscard]] Block get(std::size_t size) {
-    for (auto& shelf : shelves_) {
-      if (size > shelf.block_size) continue;
-      if (shelf.free.empty()) return Block(shelf.block_size);
-      Block block = std::move(shelf.free.back());
-      shelf.free.pop_back();
+    for (std::size_t i = 0; i < shelves_.size(); ++i) {
+      if (size > kShelfKinds[i].block_size) continue;
+      if (shelves_[i].empty()) fill_from_depot(i);
+      if (shelves_[i].empty()) return Block(kShelfKinds[i].block_size);
+      Block block = std::move(shelves_[i].back());
+      shelves_[i].pop_back();
       return block;
     }
     return Block(size);
   }
 
   void put(Block block) {
-    for (auto& shelf : shelves_) {
-      if (block.capacity() != shelf.block_size) continue;
-      if (shelf.free.size() < shelf.keep_max) shelf.free.push_back(std::move(block));
+    for (std::size_t i = 0; i < shelves_.size(); ++i) {
+      if (block.capacity() != kShelfKinds[i].block_size) continue;
+      if (shelves_[i].size() == kShelfKinds[i].keep_max) empty_into_depot(i);
+      if (shelves_[i].size() < kShelfKinds[i].keep_max) shelves_[i].push_back(std::move(block));
       return;
     }
   }
 
  private:
-  struct Shelf {
-    std::size_t block_size;
-    std::size_t keep_max;
-    std::vector<Block> free;
+  // Half of what a pool keeps, so that a pool on the edge does not go there each time.
+  inline void fill_from_depot(std::size_t shelf);
+  inline void empty_into_depot(std::size_t shelf);
 
-    Shelf(std::size_t size, std::size_t keep) : block_size(size), keep_max(keep) {
-      free.reserve(keep);
-    }
-  };
-
-  // At most 1 + 2 + 1 + 2.25 + 8.5 MiB are kept per worker.
-  Shelf shelves_[5] = {{kPacketSize, 512},
-                       {kSmallSize, 256},
-                       {kMediumSize, 32},
-                       {kFrameSize, 32},
-                       {kLargeSize, 64}};
+  BlockDepot* depot_;
+  std::array<std::vector<Block>, kShelfKinds.size()> shelves_;
 };
+
+/// Where the pools of several threads even out.
+///
+/// Blocks wander: a packet that waits for a client of another worker takes a block of the sender's
+/// pool and leaves it in that worker's. Without a depot one pool would ask the heap for ever and
+/// the other give back to it. Safe from any thread; visited for many blocks at a time, so rarely.
+class BlockDepot {
+ public:
+  BlockDepot() {
+    for (std::size_t i = 0; i < shelves_.size(); ++i)
+      shelves_[i].reserve(BufferPool::kShelfKinds[i].depot_keep_max);
+  }
+
+  /// Moves up to `count` blocks of one size to the end of `to`.
+  void take(std::size_t shelf, std::size_t count, std::vector<Block>& to) {
+    const std::lock_guard lock(mutex_);
+    move_last(shelves_[shelf], std::min(count, shelves_[shelf].size()), to);
+  }
+
+  /// Moves up to `count` blocks of one size from the end of `from`, as far as there is room.
+  void give(std::size_t shelf, std::size_t count, std::vector<Block>& from) {
+    const std::lock_guard lock(mutex_);
+    const std::size_t room = BufferPool::kShelfKinds[shelf].depot_keep_max - shelves_[shelf].size();
+    move_last(from, std::min({count, from.size(), room}), shelves_[shelf]);
+  }
+
+ private:
+  static void move_last(std::vector<Block>& from, std::size_t count, std::vector<Block>& to) {
+    for (; count != 0; --count) {
+      to.push_back(std::move(from.back()));
+      from.pop_back();
+    }
+  }
+
+  std::mutex mutex_;
+  std::array<std::vector<Block>, BufferPool::kShelfKinds.size()> shelves_;
+};
+
+void BufferPool::fill_from_depot(std::size_t shelf) {
+  if (depot_ != nullptr) depot_->take(shelf, kShelfKinds[shelf].keep_max / 2, shelves_[shelf]);
+}
+
+void BufferPool::empty_into_depot(std::size_t shelf) {
+  if (depot_ != nullptr) depot_->give(shelf, kShelfKinds[shelf].keep_max / 2, shelves_[shelf]);
+}
 
 }  // namespace detour

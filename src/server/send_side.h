@@ -22,6 +22,8 @@ namespace detour::server {
 /// What a worker lends to the connections it handles: scratch memory, counters, the time of the
 /// turn.
 struct WorkerScratch {
+  explicit WorkerScratch(BlockDepot* depot = nullptr) : pool(depot) {}
+
   TimePoint now{};
   BufferPool pool;
   ByteBuffer cipher_in;  ///< What recv() filled.

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/buffer_pool.h"
 #include "base/log.h"
 #include "base/quiescent.h"
 #include "config/config.h"
@@ -63,6 +64,7 @@ class Shared {
   Log& log;
   Quiescence quiescence;
   relay::Directory directory;
+  BlockDepot block_depot;                ///< Evens out the workers' pools.
   std::unique_ptr<net::TlsContext> tls;  ///< Null when the main listener is plain HTTP.
   std::unique_ptr<HttpService> http;
   std::vector<std::unique_ptr<Worker>> workers;

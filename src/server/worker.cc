@@ -31,6 +31,7 @@ constexpr Duration kReclaimInterval = std::chrono::milliseconds(50);
 Worker::Worker(Shared& shared, std::size_t index)
     : shared_(shared),
       index_(index),
+      scratch_(&shared.block_depot),
       timers_(Clock::now()),
       outbox_(scratch_.pool, *this),
       router_(shared.directory, outbox_, scratch_.counters),
