@@ -180,7 +180,7 @@ std::string format_number(double value) {
 std::string write_prometheus(std::vector<Variable> variables) {
   sort_groups(variables);
   std::ranges::sort(variables, {},
-                           [](const Variable& variable) { return split_key(variable.key).name; });
+                    [](const Variable& variable) { return split_key(variable.key).name; });
   PrometheusWriter writer;
   for (const Variable& variable : variables) writer.write(variable, /*group=*/"");
   return writer.take();
