@@ -15,6 +15,8 @@ namespace detour::server {
 
 namespace {
 
+constexpr std::string_view kCannotWatch = "cannot watch the listening sockets: out of memory";
+
 std::expected<std::unique_ptr<net::TlsContext>, std::string> make_tls(
     const config::Config& config, const acme::ServerCertificate& certificate,
     const crypto::NodePublic& relay_key) {
@@ -87,10 +89,12 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
     shared.workers.push_back(std::make_unique<Worker>(shared, i));
   for (const auto& worker : shared.workers) {
     if (!worker->add_listener(relay->main_.get(), ListenerKind::kMain) ||
-        (relay->http_ && !worker->add_listener(relay->http_.get(), ListenerKind::kHttp)) ||
-        (relay->stun_ && !worker->add_stun(relay->stun_.get())))
-      return std::unexpected(std::string("cannot watch the listening sockets: out of memory"));
+        (relay->http_ && !worker->add_listener(relay->http_.get(), ListenerKind::kHttp)))
+      return std::unexpected(std::string(kCannotWatch));
   }
+  // One worker, so that answers leave in the order of the requests.
+  if (relay->stun_ && !shared.workers.back()->add_stun(relay->stun_.get()))
+    return std::unexpected(std::string(kCannotWatch));
   for (const auto& worker : shared.workers) worker->start_thread();
   return relay;
 }

@@ -24,7 +24,7 @@ class StunResponder final : public net::EventHandler {
   StunResponder(int fd, metrics::WorkerCounters& counters, Shared& shared);
   ~StunResponder();
 
-  /// Answers up to one batch; what is left wakes some worker again.
+  /// Answers up to one batch; what is left wakes the worker again.
   void on_event(std::uint32_t events) override;
 
   [[nodiscard]] int fd() const { return fd_; }

@@ -56,7 +56,7 @@ bool Worker::add_listener(int fd, ListenerKind kind) {
 
 bool Worker::add_stun(int fd) {
   stun_ = std::make_unique<StunResponder>(fd, scratch_.counters, shared_);
-  return poller_.add(fd, EPOLLIN | EPOLLEXCLUSIVE, *stun_);
+  return poller_.add(fd, EPOLLIN, *stun_);
 }
 
 void Worker::start_thread() {

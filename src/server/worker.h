@@ -35,6 +35,7 @@ class Worker final : private relay::Delivery {
 
   /// Before the thread starts: sockets that all workers listen on. They must outlive the worker.
   [[nodiscard]] bool add_listener(int fd, ListenerKind kind);
+  /// The same for the STUN socket, on one of the workers.
   [[nodiscard]] bool add_stun(int fd);
 
   void start_thread();
