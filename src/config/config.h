@@ -60,7 +60,7 @@ struct Config {
   Duration tcp_user_timeout = std::chrono::seconds(15);    ///< Zero = the kernel's default.
   Duration tcp_write_timeout = std::chrono::seconds(2);    ///< Zero = none.
   /// How long a busy worker lets packets gather between turns; zero = off, at most kGatherMax.
-  Duration gather = std::chrono::microseconds(100);
+  Duration gather = std::chrono::microseconds(200);
   std::uint32_t queue_packets_max = 32;  ///< Per client, for data and for disco each.
 
   // Who may read /debug pages.

@@ -275,7 +275,7 @@ class ServeCommandLine {
     add_value(
         gather_, "--gather", to_go_text(Config{}.gather), "TIME",
         "how long a busy worker lets packets gather, which saves CPU; 0 is off, 10ms the most "
-        "(default 100us)",
+        "(default 200us)",
         kGroup);
   }
 

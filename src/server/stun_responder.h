@@ -16,8 +16,7 @@ namespace detour::server {
 class Shared;
 
 /// Answers STUN binding requests of Tailscale's form on one UDP socket, from the address that was
-/// asked (docs/protocol.md, STUN). Silent for everything else. One per worker; all share the
-/// socket.
+/// asked (docs/protocol.md, STUN). Silent for everything else. One worker has it.
 class StunResponder final : public net::EventHandler {
  public:
   /// `fd` is not owned.
