@@ -59,7 +59,6 @@ class Connection final : public relay::Client, public net::EventHandler, private
     kRefused,
     kTimeout,
     kWriteTimeout,
-    kServed,
     kShutdown,
   };
   /// Ends the connection and hands it to the worker for destruction. Safe to call twice.

@@ -44,10 +44,9 @@ enum class LogCause : std::uint8_t {
   kHttpRejected,
   kWriteTimeout,
   kAcceptPaused,
-  kAcceptFailed,
   kStunFailed,
 };
-inline constexpr std::size_t kLogCauseCount = 9;
+inline constexpr std::size_t kLogCauseCount = 8;
 
 /// What all workers of one relay share. Constant after start but for what is atomic or locked
 /// inside.
