@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -33,6 +34,22 @@ struct ListenAddress {
 
 enum class HomePage : std::uint8_t { kDefault, kBlank, kRedirect };
 
+/// Where the certificate comes from.
+enum class CertMode : std::uint8_t {
+  kManual,       ///< Files that somebody else writes; for an IP address made by ourselves.
+  kLetsEncrypt,  ///< ACME, by default from Let's Encrypt.
+  kGcp,          ///< ACME from Google's CA with external account binding.
+};
+
+/// Another relay of this region to connect to: its address is `host`, but the TCP connection goes
+/// to `dial_host` when that is set (a VPC address).
+struct MeshPeer {
+  std::string host;       ///< Name or IP literal, with ":port" if it is not 443.
+  std::string dial_host;  ///< Name or IP literal without a port, or empty.
+
+  friend bool operator==(const MeshPeer&, const MeshPeer&) = default;
+};
+
 /// Everything `detour serve` runs on. Checked: a value that got here can be used as it is.
 struct Config {
   Personality personality = Personality::kDetour;
@@ -52,8 +69,51 @@ struct Config {
   /// Serve a leaf whose issuer is not in the file although no public root signed it: a private CA.
   bool allow_incomplete_chain = false;
 
+  CertMode cert_mode = CertMode::kManual;
+  std::string acme_directory;  ///< URL of a private ACME server; empty = the mode's own.
+  std::string acme_ca_file;    ///< PEM of the CA that `acme_directory`'s own certificate is from.
+  std::string acme_email;
+  std::string acme_eab_kid;
+  std::string acme_eab_key;  ///< HMAC key in base64url or base64.
+  bool acme_ip_certs = false;
+  std::string acme_dns_hook;  ///< Program that sets and removes TXT records: DNS-01. Empty = none.
+
   HomePage home = HomePage::kDefault;
   std::string home_redirect;
+  std::vector<std::string> bootstrap_dns_names;
+  std::vector<std::string> unpublished_bootstrap_dns_names;  ///< "name" or "name/txt-record".
+  bool ace = false;                                          ///< CONNECT to the control plane.
+
+  // A proxy in front.
+  std::vector<std::string>
+      trusted_proxies;          ///< CIDRs whose X-Forwarded-For and PROXY are believed.
+  bool proxy_protocol = false;  ///< Connections from trusted proxies begin with a PROXY header.
+
+  // Mesh.
+  std::string mesh_key_file;  ///< Empty = no mesh key, but for `mesh_key`.
+  std::string mesh_key;       ///< 64 hex digits, from the environment with -dev. Secret.
+  std::vector<MeshPeer> mesh_with;
+
+  // Who may log in. Nothing set = everybody. Sources are OR-combined.
+  bool verify_clients = false;                  ///< Ask the local tailscaled.
+  std::vector<std::string> tailscaled_sockets;  ///< Empty = the usual places.
+  std::vector<std::string> verify_urls;
+  std::string verify_url_auth_file;  ///< Its content becomes the Authorization header.
+  bool verify_fail_open = false;     ///< Let a client in when every URL fails to answer.
+  std::string allow_file;            ///< Node keys, one a line.
+  std::vector<std::string> disallowed_app_names;
+
+  // Limits.
+  double accept_connections_per_second = std::numeric_limits<double>::infinity();
+  std::uint64_t accept_connections_burst = std::numeric_limits<std::int64_t>::max();
+  std::uint32_t connections_max = 0;              ///< 0 = as many as there are descriptors.
+  std::uint32_t connections_per_address_max = 0;  ///< 0 = no limit.
+  std::string rate_config_file;                   ///< JSON, read again on SIGHUP.
+
+  // A listener of its own for /metrics, /healthz, /readyz; nullopt = none.
+  std::optional<ListenAddress> metrics_listen;
+  std::string metrics_token_file;  ///< Bearer token for /metrics; empty = none asked for.
+  bool dev = false;                ///< derper's -dev.
 
   std::uint32_t workers = 1;                               ///< 1 to kWorkersMax.
   Duration tcp_keepalive_time = std::chrono::minutes(10);  ///< Zero = no keepalive probes.
