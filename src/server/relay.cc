@@ -112,6 +112,10 @@ void Relay::stop() {
   stun_.reset();
 }
 
+void Relay::reload(const config::Config& changed) {
+  shared_->reload_subscribers.run(changed);
+}
+
 net::SocketAddress Relay::address() const {
   return net::local_address(main_.get());
 }

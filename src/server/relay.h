@@ -40,6 +40,11 @@ class Relay {
   /// Closes the listeners, sends what waits, ends all connections; returns within 2 seconds.
   void stop();
 
+  /// Hands a changed configuration to all parts that can take it without a restart, which also read
+  /// their files again (server/reload.h). What cannot be changed stays as it is, silently: the
+  /// caller compares. From the thread that started the relay, not after stop().
+  void reload(const config::Config& changed);
+
   /// Where it listens, with the ports that the kernel chose for port 0.
   [[nodiscard]] net::SocketAddress address() const;
   [[nodiscard]] std::optional<net::SocketAddress> http_address() const;

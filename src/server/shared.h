@@ -16,6 +16,7 @@
 #include "crypto/keys.h"
 #include "net/tls_context.h"
 #include "relay/directory.h"
+#include "server/reload.h"
 
 namespace detour::server {
 
@@ -66,6 +67,8 @@ class Shared {
   BlockDepot block_depot;                ///< Evens out the workers' pools.
   std::unique_ptr<net::TlsContext> tls;  ///< Null when the main listener is plain HTTP.
   std::unique_ptr<HttpService> http;
+  /// Who is told of a changed configuration. `config` itself stays as it was at the start.
+  ReloadSubscribers reload_subscribers;
   std::vector<std::unique_ptr<Worker>> workers;
 
   std::atomic<std::uint64_t> connections{0};  ///< Accepted and not closed, on all listeners.
