@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "acme/certificate.h"
-#include "acme/files.h"
+#include "base/files.h"
 #include "acme/openssl.h"
 #include "acme/pem.h"
 #include "base/check.h"

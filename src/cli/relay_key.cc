@@ -1,7 +1,7 @@
 #include "cli/relay_key.h"
 
-#include "acme/files.h"
 #include "base/bytes.h"
+#include "base/files.h"
 #include "config/key_file.h"
 
 namespace detour::cli {
@@ -16,16 +16,16 @@ void wipe(std::string& text) {
   crypto::wipe({reinterpret_cast<std::uint8_t*>(text.data()), text.size()});
 }
 
-std::unexpected<std::string> failure(const acme::FileError& error) {
+std::unexpected<std::string> failure(const FileError& error) {
   return std::unexpected("relay key: " + error.message);
 }
 
 std::expected<LoadedKey, std::string> make_key(const std::string& path) {
-  if (auto folder = acme::make_folders(acme::folder_of(path), kFolderMode); !folder)
+  if (auto folder = make_folders(folder_of(path), kFolderMode); !folder)
     return failure(folder.error());
   LoadedKey made{.key = crypto::NodePrivate::generate(), .just_made = true};
   std::string content = config::format_key_file(made.key);
-  const auto written = acme::write_new_file(path, content, kKeyFileMode);
+  const auto written = write_new_file(path, content, kKeyFileMode);
   wipe(content);
   if (!written) return failure(written.error());
   return made;
@@ -35,9 +35,9 @@ std::expected<LoadedKey, std::string> make_key(const std::string& path) {
 
 std::expected<LoadedKey, std::string> load_or_make_key(const std::string& path) {
   // A link that leads nowhere exists: what it is meant to lead to is missing, not new.
-  if (!acme::exists(path)) return make_key(path);
+  if (!exists(path)) return make_key(path);
 
-  auto content = acme::read_file(path, kKeyFileSizeMax);
+  auto content = read_file(path, kKeyFileSizeMax);
   if (!content) return failure(content.error());
   const auto key = config::parse_key_file(path, *content);
   wipe(*content);

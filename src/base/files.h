@@ -10,7 +10,7 @@
 
 /// Reading and writing the few small files that the relay keeps, with errors an operator can act
 /// on.
-namespace detour::acme {
+namespace detour {
 
 enum class FileProblem : std::uint8_t {
   kMissing,
@@ -42,6 +42,11 @@ struct FileError {
 [[nodiscard]] std::expected<void, FileError> write_new_file(const std::string& path,
                                                             std::string_view content, mode_t mode);
 
+/// Puts `content` at `path`, in the place of what is there: complete and on disk, or nothing
+/// changes. Otherwise like write_new_file.
+[[nodiscard]] std::expected<void, FileError> replace_file(const std::string& path,
+                                                          std::string_view content, mode_t mode);
+
 /// Makes `path` and its parents where they are missing, with `mode` less the umask.
 [[nodiscard]] std::expected<void, FileError> make_folders(const std::string& path, mode_t mode);
 
@@ -55,4 +60,4 @@ struct FileError {
 /// This process's user as messages name it: `user derp (uid 998)`.
 [[nodiscard]] std::string this_user();
 
-}  // namespace detour::acme
+}  // namespace detour

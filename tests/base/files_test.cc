@@ -1,4 +1,4 @@
-#include "acme/files.h"
+#include "base/files.h"
 
 #include <gtest/gtest.h>
 #include <sys/stat.h>
@@ -10,7 +10,7 @@
 #include "support/says.h"
 #include "support/temp_folder.h"
 
-namespace detour::acme {
+namespace detour {
 namespace {
 
 using test::says;
@@ -135,6 +135,25 @@ TEST(WriteNewFile, NamesTheFolderThatThisUserMayNotWriteIn) {
   EXPECT_TRUE(says(said, "mode 0555"));
 }
 
+TEST(ReplaceFile, PutsTheNewContentAndModeInThePlaceOfTheOld) {
+  const TempFolder folder;
+  const auto path = folder.write("file", "old and longer");
+  ASSERT_TRUE(replace_file(path, "new", 0600).has_value());
+  EXPECT_EQ(test::read_all(path), "new");
+  EXPECT_EQ(test::mode_of(path), 0600U);
+  ASSERT_TRUE(replace_file(folder.path("other"), "made", 0640).has_value());
+  EXPECT_EQ(test::mode_of(folder.path("other")), 0640U);
+  EXPECT_EQ(entries_in(folder.path()), 2U) << "no temporary file is left behind";
+}
+
+TEST(ReplaceFile, LeavesTheOldFileWhenTheNewOneCannotBePutInPlace) {
+  const TempFolder folder;
+  ASSERT_TRUE(make_folders(folder.path("taken/below"), 0700).has_value());
+  ASSERT_FALSE(replace_file(folder.path("taken"), "new", 0600).has_value());
+  EXPECT_TRUE(std::filesystem::is_directory(folder.path("taken/below")));
+  EXPECT_EQ(entries_in(folder.path()), 1U) << "no temporary file is left behind";
+}
+
 TEST(MakeFolders, MakesWhatIsMissingAndLeavesTheRest) {
   const TempFolder folder;
   ASSERT_TRUE(make_folders(folder.path("a/b/c"), 0700).has_value());
@@ -154,4 +173,4 @@ TEST(MakeFolders, NamesTheFileThatIsInTheWay) {
 }
 
 }  // namespace
-}  // namespace detour::acme
+}  // namespace detour

@@ -1,4 +1,4 @@
-#include "acme/files.h"
+#include "base/files.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -16,7 +16,7 @@
 #include <system_error>
 #include <utility>
 
-namespace detour::acme {
+namespace detour {
 namespace {
 
 class FileDescriptor {
@@ -151,8 +151,12 @@ bool write_all(int fd, std::string_view content) {
   return true;
 }
 
-/// Gives the finished file its name, unless that is taken. Returns 0 or an errno.
-int publish(const std::string& temporary, const std::string& path) {
+enum class Existing : std::uint8_t { kKeep, kReplace };
+
+/// Gives the finished file its name, unless that is taken and to be kept. Returns 0 or an errno.
+int publish(const std::string& temporary, const std::string& path, Existing existing) {
+  if (existing == Existing::kReplace)
+    return ::rename(temporary.c_str(), path.c_str()) == 0 ? 0 : errno;
   if (::renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0)
     return 0;
   if (errno != EINVAL && errno != ENOSYS) return errno;
@@ -172,11 +176,31 @@ int sync_folder(const std::string& folder) {
 
 /// Fills the temporary file and puts it in place. Returns 0 or an errno.
 int write_and_publish(int fd, const std::string& temporary, const std::string& path,
-                      std::string_view content, mode_t mode) {
+                      std::string_view content, mode_t mode, Existing existing) {
   if (::fchmod(fd, mode) != 0) return errno;
   if (!write_all(fd, content)) return errno;
   if (::fsync(fd) != 0) return errno;
-  return publish(temporary, path);
+  return publish(temporary, path, existing);
+}
+
+std::expected<void, FileError> write_file(const std::string& path, std::string_view content,
+                                          mode_t mode, Existing existing) {
+  const std::string folder = folder_of(path);
+  const std::string temporary = fmt::format("{}.tmp-{:08x}", path, std::random_device{}());
+  int error = 0;
+  {
+    const FileDescriptor fd(
+        ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!fd.valid()) return std::unexpected(write_error(path, folder, errno));
+    error = write_and_publish(fd.get(), temporary, path, content, mode, existing);
+  }
+  if (error != 0) {
+    ::unlink(temporary.c_str());
+    return std::unexpected(write_error(path, folder, error));
+  }
+  if (const int sync_error = sync_folder(folder); sync_error != 0)
+    return std::unexpected(write_error(path, folder, sync_error));
+  return {};
 }
 
 }  // namespace
@@ -233,22 +257,12 @@ std::expected<std::string, FileError> read_file(const std::string& path, std::si
 
 std::expected<void, FileError> write_new_file(const std::string& path, std::string_view content,
                                               mode_t mode) {
-  const std::string folder = folder_of(path);
-  const std::string temporary = fmt::format("{}.tmp-{:08x}", path, std::random_device{}());
-  int error = 0;
-  {
-    const FileDescriptor fd(
-        ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!fd.valid()) return std::unexpected(write_error(path, folder, errno));
-    error = write_and_publish(fd.get(), temporary, path, content, mode);
-  }
-  if (error != 0) {
-    ::unlink(temporary.c_str());
-    return std::unexpected(write_error(path, folder, error));
-  }
-  if (const int sync_error = sync_folder(folder); sync_error != 0)
-    return std::unexpected(write_error(path, folder, sync_error));
-  return {};
+  return write_file(path, content, mode, Existing::kKeep);
+}
+
+std::expected<void, FileError> replace_file(const std::string& path, std::string_view content,
+                                            mode_t mode) {
+  return write_file(path, content, mode, Existing::kReplace);
 }
 
 std::expected<void, FileError> make_folders(const std::string& path, mode_t mode) {
@@ -269,4 +283,4 @@ std::expected<void, FileError> make_folders(const std::string& path, mode_t mode
   return {};
 }
 
-}  // namespace detour::acme
+}  // namespace detour
