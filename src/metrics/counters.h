@@ -118,6 +118,9 @@ struct alignas(64) WorkerCounters {
   Counter http_head_too_large;
   Counter accept_paused;
   Counter control_frames_dropped;
+  Counter refused_for_total;    ///< Connections closed because all were taken.
+  Counter refused_for_address;  ///< The same for those of one address.
+  Counter rate_limit_waits;     ///< Times that a client was not read until its rate allowed it.
   Counter logins;
 
   void drop(DropReason reason, PacketKind kind, std::uint64_t payload_bytes) {

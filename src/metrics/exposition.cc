@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -134,12 +135,26 @@ template <std::size_t N>
       }}};
 }
 
+/// What derper publishes only with -rate-config.
+void add_rate_limit(Variable& derp, const Snapshot& s) {
+  auto& members = std::get<Group>(derp.value).members;
+  members.push_back({"rate_limit_per_client_bytes_per_second",
+                     Computed{static_cast<double>(s.rate_limit_bytes_per_second)}});
+  members.push_back({"rate_limit_per_client_burst_bytes",
+                     Computed{static_cast<double>(s.rate_limit_burst_bytes)}});
+  members.push_back({"rate_limit_per_client_waited", Integer{s.rate_limit_waits}});
+}
+
 /// Counters that derper does not have: what our bounds did.
 [[nodiscard]] Variable detour_group(const Snapshot& s) {
   return {.key = "detour",
           .value = Group{{
               {"accept_paused_total", Integer{s.accept_paused},
                "Times that accepting paused because file descriptors ran out"},
+              {"connections_refused_total",
+               MultiLabelMap{{{"reason=\"address\"", s.refused_for_address},
+                              {"reason=\"total\"", s.refused_for_total}}},
+               "Connections closed at once because there were as many as the limits allow"},
               {"control_frames_dropped_total", Integer{s.control_frames_dropped},
                "Control frames dropped because a client's queue for them was full"},
               {"handshake_failures_total", Integer{s.handshake_failures},
@@ -192,6 +207,10 @@ template <std::size_t N>
       stun_group(s),
       {"version", Info{{{"version", s.version}, {"binary", s.binary}}}},
   };
+  if (s.has_rate_config) {
+    const auto derp = std::ranges::find(variables, "derp", &Variable::key);
+    add_rate_limit(*derp, s);
+  }
   if (s.process.boot_unix_seconds != 0) {
     variables.push_back(
         {"node_boot_time_seconds", Computed{static_cast<double>(s.process.boot_unix_seconds)}});
@@ -297,6 +316,9 @@ void accumulate(Snapshot& snapshot, const WorkerCounters& worker) {
       {&Snapshot::accept_paused, &WorkerCounters::accept_paused},
       {&Snapshot::control_frames_dropped, &WorkerCounters::control_frames_dropped},
       {&Snapshot::logins, &WorkerCounters::logins},
+      {&Snapshot::refused_for_total, &WorkerCounters::refused_for_total},
+      {&Snapshot::refused_for_address, &WorkerCounters::refused_for_address},
+      {&Snapshot::rate_limit_waits, &WorkerCounters::rate_limit_waits},
   };
   for (const auto& [to, from] : kFields) snapshot.*to += (worker.*from).get();
 }

@@ -75,6 +75,9 @@ struct Snapshot {
   std::uint64_t accept_paused = 0;
   std::uint64_t control_frames_dropped = 0;
   std::uint64_t logins = 0;
+  std::uint64_t refused_for_total = 0;
+  std::uint64_t refused_for_address = 0;
+  std::uint64_t rate_limit_waits = 0;
 
   // From the directory, by the caller. Keys are counted once, however many connections they have.
   std::uint64_t clients_local = 0;
@@ -83,6 +86,11 @@ struct Snapshot {
   std::uint64_t current_dup_client_conns = 0;
   std::uint64_t total_dup_client_conns = 0;  ///< Since the start.
   std::uint64_t watchers = 0;
+
+  // The receive rate in use, by the caller; exported only where a file sets it.
+  bool has_rate_config = false;
+  std::uint64_t rate_limit_bytes_per_second = 0;
+  std::uint64_t rate_limit_burst_bytes = 0;
 
   // About the process, by the caller.
   ProcessUsage process;

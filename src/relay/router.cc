@@ -20,7 +20,7 @@ Result<void> Router::handle_input(Client& source, FrameSplitter& splitter,
   const std::uint64_t headers_before = splitter.headers_read();
   bool spoke = false;
   for (;;) {
-    const auto frame = splitter.next(input);
+    const auto frame = splitter.next(input, now);
     if (!spoke && splitter.headers_read() != headers_before) {
       spoke = true;
       directory_.spoke(source);

@@ -1,14 +1,19 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
+#include "net/address.h"
 #include "net/poller.h"
 #include "net/timer_wheel.h"
+#include "server/connection_limits.h"
 #include "server/http_service.h"
 
 namespace detour::server {
 
+class Shared;
 class Worker;
+struct WorkerScratch;
 
 /// One worker's share in a listening socket. All workers wait on the same socket; whoever wakes
 /// gives the connection to the worker that has the fewest.
@@ -27,10 +32,15 @@ class Acceptor final : public net::EventHandler, private net::Timer {
  private:
   void on_timer(TimePoint now) override;
   void pause(int error);
+  [[nodiscard]] bool admit_rate(const net::SocketAddress& peer);
+  [[nodiscard]] std::optional<ConnectionLimits::Slot> take_slot(const net::SocketAddress& peer);
 
   Worker& worker_;
   const int fd_;
   const ListenerKind kind_;
 };
+
+/// Counts and logs that an address has all the connections that it may have.
+void note_address_refused(Shared& shared, WorkerScratch& scratch, const net::SocketAddress& peer);
 
 }  // namespace detour::server

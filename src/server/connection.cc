@@ -30,13 +30,15 @@ std::size_t index_of(net::Transport::Version version) {
 }  // namespace
 
 Connection::Connection(Worker& worker, net::UniqueFd fd, net::SocketAddress peer,
-                       ListenerKind listener, Duration keep_alive_period)
+                       ListenerKind listener, ConnectionLimits::Slot slot,
+                       Duration keep_alive_period)
     : worker_(worker),
       shared_(worker.shared()),
       scratch_(worker.scratch()),
       peer_(std::move(peer)),
       listener_(listener),
       phase_(listener == ListenerKind::kMain && shared_.tls ? Phase::kTlsHandshake : Phase::kHttp),
+      slot_(std::move(slot)),
       setup_(std::make_unique<Setup>()),
       keep_alive_period_(keep_alive_period),
       send_side_(std::move(fd), relay::QueueLimits{.packets_max = shared_.config.queue_packets_max},
@@ -59,6 +61,11 @@ void Connection::on_event(std::uint32_t events) {
   }
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) == 0) return;
   if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) saw_hangup_ = true;
+  if (read_pause_.is_armed()) {
+    // What is behind is read later; but a connection that is broken holds nothing to wait for.
+    if ((events & (EPOLLHUP | EPOLLERR)) != 0) close(CloseReason::kSocketError);
+    return;
+  }
   if (is_in_setup()) {
     worker_.queue_setup(*this);
   } else {
@@ -67,6 +74,7 @@ void Connection::on_event(std::uint32_t events) {
 }
 
 void Connection::read_turn() {
+  if (read_pause_.is_armed()) return;
   ByteBuffer& buffer = scratch_.cipher_in;
   buffer.clear();
   const auto room = buffer.room();
@@ -89,6 +97,21 @@ void Connection::read_turn() {
   // A read that filled the buffer may have left more behind, and edge-triggered epoll will not say
   // so again. Other connections get their turn first.
   if (input.size() == room.size() || saw_hangup_) worker_.queue_again(*this);
+}
+
+void Connection::on_read_resume(TimePoint /*now*/) {
+  take_input({});
+  // Edge-triggered epoll may have told of input during the pause, so the socket is read in any
+  // case.
+  if (phase_ != Phase::kClosed && !read_pause_.is_armed()) worker_.queue_again(*this);
+}
+
+void Connection::set_receive_rate(relay::ReceiveRate rate) {
+  if (phase_ != Phase::kRelay || identity().is_mesh_peer) return;
+  splitter_.set_receive_rate(rate);
+  if (!read_pause_.is_armed()) return;
+  worker_.timers().disarm(read_pause_);
+  on_read_resume(scratch_.now);
 }
 
 // --- TLS
@@ -206,7 +229,13 @@ void Connection::consume(std::span<const std::uint8_t>& input) {
       case Phase::kRelay: {
         more = false;
         const auto handled = worker_.router().handle_input(*this, splitter_, input, scratch_.now);
-        if (handled) break;
+        if (handled) {
+          if (const auto until = splitter_.waits_until()) {
+            scratch_.counters.rate_limit_waits.add();
+            worker_.timers().arm(read_pause_, *until);
+          }
+          break;
+        }
         shared_.log_gated(LogCause::kProtocolError, LogLevel::kWarn, scratch_.now, [&] {
           return fmt::format("client {} {} broke the protocol and was closed: {}",
                              key().short_text(), peer_.text(), describe(handled.error().code));
@@ -290,6 +319,7 @@ void Connection::respond(const std::string& bytes, bool close_after) {
 
 void Connection::finish() {
   phase_ = Phase::kFinishing;
+  worker_.timers().disarm(read_pause_);
   setup_.reset();
   if (send_side_.finish(scratch_) || !deadline_.is_armed())
     worker_.timers().arm(deadline_, scratch_.now + kLingerTimeout);
@@ -342,6 +372,7 @@ bool Connection::consume_login(std::span<const std::uint8_t>& input) {
   greeting += as_text(derp::encode_server_info(hello->shared));
   setup_.reset();
   phase_ = Phase::kRelay;
+  set_receive_rate(shared_.receive_rate());
   is_registered_ = true;
   worker_.timers().arm(deadline_, scratch_.now + keep_alive_period_);
   // ServerInfo is sealed before anybody can find this client, so nothing can overtake it; and it is
@@ -432,7 +463,9 @@ void Connection::close(CloseReason reason) {
     worker_.announce_departure(key(), worker_.router().remove(*this));
   }
   phase_ = Phase::kClosed;
+  slot_.release();
   worker_.timers().disarm(deadline_);
+  worker_.timers().disarm(read_pause_);
   worker_.timers().disarm(write_check_);
   if (counts_as_tls_) scratch_.counters.tls_active[index_of(tls_version_)].sub();
   send_side_.close(scratch_, reason == CloseReason::kWriteTimeout);

@@ -42,7 +42,7 @@ class MemberTimer final : public net::Timer {
 class Connection final : public relay::Client, public net::EventHandler, private StallWatcher {
  public:
   Connection(Worker& worker, net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener,
-             Duration keep_alive_period);
+             ConnectionLimits::Slot slot, Duration keep_alive_period);
   ~Connection() override;
 
   /// Arms the handshake deadline and starts to listen for events. False when the kernel refuses.
@@ -66,6 +66,10 @@ class Connection final : public relay::Client, public net::EventHandler, private
 
   /// Another worker found the socket full: looks after the write timeout.
   void watch_write(TimePoint now);
+
+  /// Limits how fast this client may send, beginning with a full bucket; nothing for others than
+  /// logged-in clients.
+  void set_receive_rate(relay::ReceiveRate rate);
 
   /// At shutdown: sends what waits, then announces the end. The connection closes when its peer
   /// does.
@@ -102,6 +106,7 @@ class Connection final : public relay::Client, public net::EventHandler, private
 
   void on_deadline(TimePoint now);
   void on_write_check(TimePoint now);
+  void on_read_resume(TimePoint now);
   void wait_until_writable(int fd) override;
   void on_blocked(WorkerScratch& scratch) override;
 
@@ -127,6 +132,7 @@ class Connection final : public relay::Client, public net::EventHandler, private
   const net::SocketAddress peer_;
   const ListenerKind listener_;
   Phase phase_;
+  ConnectionLimits::Slot slot_;
   bool saw_hangup_ = false;
   bool is_registered_ = false;
   net::Transport::Version tls_version_ = net::Transport::Version::kUnknown;
@@ -139,6 +145,9 @@ class Connection final : public relay::Client, public net::EventHandler, private
   Duration keep_alive_period_{};
   MemberTimer<Connection, &Connection::on_deadline> deadline_{*this};
   MemberTimer<Connection, &Connection::on_write_check> write_check_{*this};
+  /// Armed while the client has to wait for its receive rate: nothing is read meanwhile, so TCP
+  /// slows it down.
+  MemberTimer<Connection, &Connection::on_read_resume> read_pause_{*this};
   SendSide send_side_;
 };
 

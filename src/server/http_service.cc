@@ -115,6 +115,10 @@ metrics::Snapshot HttpService::snapshot() const {
   snapshot.current_dup_client_keys = counts.duplicate_keys;
   snapshot.current_dup_client_conns = counts.duplicate_connections;
   snapshot.total_dup_client_conns = counts.duplicate_connections_total;
+  const relay::ReceiveRate rate = shared_.receive_rate();
+  snapshot.has_rate_config = !shared_.config.rate_config_file.empty();
+  snapshot.rate_limit_bytes_per_second = rate.bytes_per_second;
+  snapshot.rate_limit_burst_bytes = rate.burst_bytes;
   snapshot.process = read_process_usage();
   snapshot.memory_at_start_bytes = memory_at_start_bytes_;
   snapshot.uptime_seconds = static_cast<std::uint64_t>(

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "config/rate_config.h"
 #include "net/socket.h"
 #include "server/http_service.h"
 #include "server/shared.h"
@@ -33,10 +34,27 @@ std::expected<std::unique_ptr<net::TlsContext>, std::string> make_tls(
   return net::TlsContext::make(options);
 }
 
-std::uint64_t connections_max() {
+std::uint64_t descriptors_for_connections() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return UINT64_MAX;
   return std::max<std::uint64_t>(limit.rlim_cur, 2 * kDescriptorsReserved) - kDescriptorsReserved;
+}
+
+/// Sets the receive rate that the -rate-config file says. Without a file nothing changes.
+std::expected<void, std::string> apply_rate_config(Shared& shared, const config::Config& config) {
+  if (config.rate_config_file.empty()) return {};
+  const auto loaded = config::load_rate_config(config.rate_config_file);
+  if (!loaded) return std::unexpected(loaded.error());
+  const auto rate =
+      relay::ReceiveRate::applied({.bytes_per_second = loaded->per_client_bytes_per_second,
+                                   .burst_bytes = loaded->per_client_burst_bytes});
+  shared.set_receive_rate(rate);
+  shared.log.info(
+      rate.bytes_per_second == 0
+          ? fmt::format("rate config {}: clients send as fast as they can", config.rate_config_file)
+          : fmt::format("rate config {}: each client sends at most {} bytes a second, {} at once",
+                        config.rate_config_file, rate.bytes_per_second, rate.burst_bytes));
+  return {};
 }
 
 }  // namespace
@@ -51,7 +69,13 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
   std::unique_ptr<Relay> relay(new Relay);
   relay->shared_ = std::make_unique<Shared>(config, options.key, *options.log);
   Shared& shared = *relay->shared_;
-  shared.connections_max = connections_max();
+  shared.descriptors_for_connections = descriptors_for_connections();
+  if (auto set = apply_rate_config(shared, config); !set) return std::unexpected(set.error());
+  shared.reload_subscribers.add([&shared](const config::Config& changed) {
+    shared.limits.set(changed);
+    if (auto set = apply_rate_config(shared, changed); !set)
+      shared.log.error(set.error() + "; the rates stay as they were");
+  });
   if (config.tls) {
     auto tls = make_tls(config, *options.certificate, shared.public_key);
     if (!tls) return std::unexpected(tls.error());

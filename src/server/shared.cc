@@ -1,5 +1,7 @@
 #include "server/shared.h"
 
+#include <algorithm>
+
 #include "server/http_service.h"
 #include "server/worker.h"
 
@@ -11,8 +13,33 @@ Shared::Shared(const config::Config& config_in, const crypto::NodePrivate& key, 
       public_key(private_key.public_key()),
       log(log_in),
       quiescence(config_in.workers),
-      directory(quiescence) {}
+      directory(quiescence),
+      limits(config_in) {
+  for (const std::string& cidr : config.trusted_proxies) {
+    if (const auto prefix = admin::parse_ip_prefix(cidr)) trusted_proxies_.push_back(*prefix);
+  }
+}
 
 Shared::~Shared() = default;
+
+relay::ReceiveRate Shared::receive_rate() const {
+  const std::lock_guard lock(receive_rate_mutex_);
+  return receive_rate_;
+}
+
+void Shared::set_receive_rate(relay::ReceiveRate rate) {
+  {
+    const std::lock_guard lock(receive_rate_mutex_);
+    receive_rate_ = rate;
+  }
+  // Who logs in meanwhile has the new rate already, and gets it once more.
+  for (const auto& worker : workers) worker->post_receive_rate(rate);
+}
+
+bool Shared::is_trusted_proxy(const net::SocketAddress& address) const {
+  const auto bytes = address.mapped_bytes();
+  return std::ranges::any_of(trusted_proxies_,
+                             [&](const auto& prefix) { return prefix.contains(bytes); });
+}
 
 }  // namespace detour::server

@@ -4,11 +4,13 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "admin/debug_access.h"
 #include "base/buffer_pool.h"
 #include "base/log.h"
 #include "base/quiescent.h"
@@ -16,6 +18,8 @@
 #include "crypto/keys.h"
 #include "net/tls_context.h"
 #include "relay/directory.h"
+#include "relay/receive_limit.h"
+#include "server/connection_limits.h"
 #include "server/reload.h"
 
 namespace detour::server {
@@ -46,8 +50,10 @@ enum class LogCause : std::uint8_t {
   kWriteTimeout,
   kAcceptPaused,
   kStunFailed,
+  kAcceptRate,
+  kConnectionLimit,
 };
-inline constexpr std::size_t kLogCauseCount = 8;
+inline constexpr std::size_t kLogCauseCount = 10;
 
 /// What all workers of one relay share. Constant after start but for what is atomic or locked
 /// inside.
@@ -71,9 +77,18 @@ class Shared {
   ReloadSubscribers reload_subscribers;
   std::vector<std::unique_ptr<Worker>> workers;
 
-  std::atomic<std::uint64_t> connections{0};  ///< Accepted and not closed, on all listeners.
-  std::uint64_t connections_max = 0;
+  ConnectionLimits
+      limits;  ///< Counts connections that are accepted and not closed, on all listeners.
+  std::uint64_t descriptors_for_connections = 0;
   const TimePoint started_at = Clock::now();
+
+  /// How fast each client may send; for logins from now on.
+  [[nodiscard]] relay::ReceiveRate receive_rate() const;
+  /// The same for all clients: those that are there get a full bucket. From any thread.
+  void set_receive_rate(relay::ReceiveRate rate);
+
+  /// Whether connections from this address are those of many clients.
+  [[nodiscard]] bool is_trusted_proxy(const net::SocketAddress& address) const;
 
   /// Logs what `make_message` returns unless lines of this cause came too fast; says then how many
   /// were held back.
@@ -88,6 +103,10 @@ class Shared {
   }
 
  private:
+  mutable std::mutex receive_rate_mutex_;
+  relay::ReceiveRate receive_rate_;
+  std::vector<admin::IpPrefix> trusted_proxies_;
+
   struct Gate {
     LogGate gate{/*burst=*/5, std::chrono::seconds(30)};
   };

@@ -71,12 +71,23 @@ void Worker::post_stop() {
   mailbox_.post([this] { begin_stop(); });
 }
 
-void Worker::post_connection(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener) {
+void Worker::post_connection(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener,
+                             ConnectionLimits::Slot slot) {
   // Counted here, so that a burst of accepts is spread before this worker gets to see it.
   connection_count_.fetch_add(1, std::memory_order_relaxed);
-  mailbox_.post([this, fd = std::move(fd), peer, listener]() mutable {
+  mailbox_.post([this, fd = std::move(fd), peer, listener, slot = std::move(slot)]() mutable {
     connection_count_.fetch_sub(1, std::memory_order_relaxed);
-    adopt(std::move(fd), peer, listener);
+    adopt(std::move(fd), peer, listener, std::move(slot));
+  });
+}
+
+void Worker::post_receive_rate(relay::ReceiveRate rate) {
+  mailbox_.post([this, rate] {
+    for (Connection* connection = connections_; connection != nullptr;) {
+      Connection* const next = connection->next;
+      connection->set_receive_rate(rate);
+      connection = next;
+    }
   });
 }
 
@@ -187,13 +198,14 @@ void Worker::run_departures() {
 // --- Connections
 // ----------------------------------------------------------------------------------
 
-void Worker::adopt(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener) {
+void Worker::adopt(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener,
+                   ConnectionLimits::Slot slot) {
   if (stopping_) return;
   const auto jitter = std::chrono::milliseconds(std::uniform_int_distribution<std::int64_t>(
       0, std::chrono::duration_cast<std::chrono::milliseconds>(kKeepAliveJitter).count() -
              1)(jitter_));
   auto connection = std::make_unique<Connection>(*this, std::move(fd), std::move(peer), listener,
-                                                 kKeepAlivePeriod + jitter);
+                                                 std::move(slot), kKeepAlivePeriod + jitter);
   if (!connection->start()) return;
 
   Connection* const added = connection.release();
@@ -201,7 +213,6 @@ void Worker::adopt(net::UniqueFd fd, net::SocketAddress peer, ListenerKind liste
   if (connections_ != nullptr) connections_->previous = added;
   connections_ = added;
   connection_count_.fetch_add(1, std::memory_order_relaxed);
-  shared_.connections.fetch_add(1, std::memory_order_relaxed);
 }
 
 void Worker::queue_setup(Connection& connection) {
@@ -228,7 +239,6 @@ void Worker::bury(Connection& connection) {
   }
   if (connection.next != nullptr) connection.next->previous = connection.previous;
   connection_count_.fetch_sub(1, std::memory_order_relaxed);
-  shared_.connections.fetch_sub(1, std::memory_order_relaxed);
   dead_.push_back(&connection);
 }
 

@@ -46,7 +46,10 @@ class Worker final : private relay::Delivery {
   void drop_posted() { mailbox_.run_posted(); }
 
   /// Takes over an accepted socket; any thread.
-  void post_connection(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener);
+  void post_connection(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener,
+                       ConnectionLimits::Slot slot);
+  /// Gives all clients of this worker a receive rate; any thread.
+  void post_receive_rate(relay::ReceiveRate rate);
   /// A client of this worker was found blocked by another worker; any thread.
   void post_watch(relay::ClientId id);
 
@@ -64,7 +67,8 @@ class Worker final : private relay::Delivery {
   [[nodiscard]] relay::Router& router() { return router_; }
 
   /// Makes a connection of an accepted socket, on this worker.
-  void adopt(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener);
+  void adopt(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener,
+             ConnectionLimits::Slot slot);
   /// Runs a connection that is not logged in yet, when its share of a turn comes.
   void queue_setup(Connection& connection);
   /// Lets a connection read again in the next turn.

@@ -192,6 +192,21 @@ TEST(FormatPrometheus, LeavesOutTheTlsListenerWhereThereIsNone) {
   EXPECT_FALSE(format_expvar_json(snapshot).contains("tls_listener"));
 }
 
+TEST(FormatPrometheus, HasTheReceiveRateOnlyWhereAFileSetsIt) {
+  Snapshot snapshot;
+  snapshot.rate_limit_bytes_per_second = 1250000;
+  snapshot.rate_limit_burst_bytes = 2500000;
+  snapshot.rate_limit_waits = 3;
+  EXPECT_EQ(format_prometheus(snapshot).find("rate_limit"), std::string::npos);
+  snapshot.has_rate_config = true;
+  const std::string text = format_prometheus(snapshot);
+  EXPECT_TRUE(has_line(text, "derp_rate_limit_per_client_bytes_per_second 1250000"));
+  EXPECT_TRUE(has_line(text, "derp_rate_limit_per_client_burst_bytes 2500000"));
+  EXPECT_TRUE(has_line(text, "# TYPE derp_rate_limit_per_client_waited counter"));
+  EXPECT_TRUE(has_line(text, "derp_rate_limit_per_client_waited 3"));
+  EXPECT_EQ(text.find("# TYPE derp_rate_limit_per_client_b"), std::string::npos);
+}
+
 TEST(FormatPrometheus, EndsEachLineAndHasOnlySamplesAndComments) {
   Snapshot snapshot;
   snapshot.process.boot_unix_seconds = 1;

@@ -66,6 +66,8 @@ TestRelay::TestRelay(const Options& options) : tls_(options.tls) {
   config.gather = options.gather;
   config.version = "test";
   config.binary_name = "detour";
+  if (options.configure) options.configure(config);
+  config_ = config;
   auto started = server::Relay::start({.config = std::move(config),
                                        .key = crypto::NodePrivate::generate(),
                                        .certificate = loopback_certificate(),

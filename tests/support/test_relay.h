@@ -43,10 +43,14 @@ class TestRelay {
     bool tls = true;
     Duration write_timeout = std::chrono::seconds(2);
     Duration gather = std::chrono::microseconds(100);
+    /// Changes what else there is, last of all.
+    std::function<void(config::Config&)> configure = {};
   };
   explicit TestRelay(const Options& options);
 
   [[nodiscard]] server::Relay& relay() { return *relay_; }
+  /// The configuration that it was started with.
+  [[nodiscard]] const config::Config& config() const { return config_; }
   [[nodiscard]] const CollectedLog& log() const { return log_; }
   [[nodiscard]] std::uint16_t port() const { return relay_->address().port(); }
 
@@ -67,6 +71,7 @@ class TestRelay {
  private:
   CollectedLog log_;
   bool tls_;
+  config::Config config_;
   std::unique_ptr<server::Relay> relay_;
 };
 
