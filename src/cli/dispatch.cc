@@ -28,6 +28,7 @@ int run_version(const Call&) {
 /// A new subcommand is one line here, and one file beside this one.
 constexpr std::array kSubcommands = std::to_array<Subcommand>({
     {"serve", "Run the relay: DERP over TLS, and STUN", run_serve},
+    {"config", "Print every setting of a relay, and where each value is from", run_config},
     {"ping", "Relay packets between two throw-away clients, and time them", run_ping},
     {"version", "Print the version", run_version},
     {"help", "Print this text", run_help},

@@ -14,6 +14,8 @@
 #include <utility>
 
 #include "acme/certificate.h"
+#include "cli/certificate_request.h"
+#include "cli/check.h"
 #include "cli/log_spdlog.h"
 #include "cli/relay_key.h"
 #include "cli/run_relay.h"
@@ -40,31 +42,21 @@ void log_start(Log& log, const config::Start& start) {
   for (const auto& line : start.warnings) log.warn(line);
 }
 
-acme::CertificateRequest certificate_request(const config::Config& config) {
-  acme::CertificateRequest request;
-  request.hostname = config.hostname;
-  request.cert_dir = config.cert_dir;
-  request.cert_file = config.cert_file;
-  request.key_file = config.cert_key_file;
-  request.allow_incomplete_chain = config.allow_incomplete_chain;
-  if (config.personality == config::Personality::kDerper) {
-    request.cert_dir_setting = "-certdir";
-    request.hostname_setting = "-hostname";
-    request.allow_incomplete_chain_setting = "-allow-incomplete-chain";
-  }
-  return request;
-}
-
 /// Loads both, and says what is wrong with either of them at once. Nullopt when one is unusable.
 std::optional<Identity> load_identity(const config::Config& config, Log& log) {
   Identity identity;
-  auto key = load_or_make_key(config.key_file);
+  auto key = config.dev ? LoadedKey{.key = crypto::NodePrivate::generate(), .just_made = false}
+                        : load_or_make_key(config.key_file);
   if (key) {
     identity.relay_key = *key;
     if (key->just_made)
       log.info(fmt::format("relay key: made a new one in {}; keep that file", config.key_file));
   } else {
     log_lines(log, LogLevel::kError, key.error());
+  }
+  if (config.tls && config.cert_mode != config::CertMode::kManual) {
+    log.error("certificates by ACME are not built yet: use the manual mode");
+    return std::nullopt;
   }
   if (!config.tls) return key ? std::optional(std::move(identity)) : std::nullopt;
 
@@ -95,6 +87,18 @@ int serve(const config::Start& start) {
   return run_relay(start.config, *identity, signals, log);
 }
 
+/// `serve --check`: 0 when it could run, 1 when not.
+int check(const config::Start& start) {
+  if (!crypto::init()) return config::kExitFatal;
+  const CheckReport report = check_files(start.config);
+  for (const auto& warning : start.warnings) fmt::print(stderr, "warning: {}\n", warning);
+  for (const auto& note : report.notes) fmt::print("{}\n", note);
+  for (const auto& problem : report.problems) fmt::print(stderr, "error: {}\n", problem);
+  fmt::print("{}\n",
+             report.problems.empty() ? "This relay could run." : "This relay could not run.");
+  return report.problems.empty() ? 0 : config::kExitFatal;
+}
+
 int finish(const config::Exit& exit) {
   std::fputs(exit.out.c_str(), stdout);
   std::fflush(stdout);
@@ -102,21 +106,36 @@ int finish(const config::Exit& exit) {
   return exit.status;
 }
 
-config::Program program_of(const Call& call) {
-  return {.name = call.program, .version = std::string(version())};
+config::Program program_of(const Call& call, std::string subcommand) {
+  return {
+      .name = call.program, .version = std::string(version()), .subcommand = std::move(subcommand)};
 }
 
 }  // namespace
 
 int run_serve(const Call& call) {
   const auto environment = config::Environment::of_this_process();
-  const auto parsed = config::parse_serve_command_line(call.args, environment, program_of(call));
-  return parsed ? serve(*parsed) : finish(parsed.error());
+  const auto parsed =
+      config::parse_serve_command_line(call.args, environment, program_of(call, "serve"));
+  if (!parsed) return finish(parsed.error());
+  return parsed->check_only ? check(*parsed) : serve(*parsed);
+}
+
+int run_config(const Call& call) {
+  const auto environment = config::Environment::of_this_process();
+  const auto parsed =
+      config::parse_serve_command_line(call.args, environment, program_of(call, "config"));
+  if (!parsed) return finish(parsed.error());
+  for (const auto& warning : parsed->warnings) fmt::print(stderr, "warning: {}\n", warning);
+  fmt::print("{}", parsed->as_json ? config::settings_as_json(*parsed)
+                                   : config::settings_as_toml(*parsed));
+  return 0;
 }
 
 int run_derper(const Call& call) {
   const auto environment = config::Environment::of_this_process();
-  const auto parsed = config::parse_derper_command_line(call.args, environment, program_of(call));
+  const auto parsed =
+      config::parse_derper_command_line(call.args, environment, program_of(call, ""));
   return parsed ? serve(*parsed) : finish(parsed.error());
 }
 

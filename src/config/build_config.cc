@@ -1,13 +1,14 @@
 #include "config/build_config.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -19,10 +20,8 @@ namespace {
 
 constexpr std::int64_t kPortMax = 65535;
 constexpr auto kGoKeepaliveTime = std::chrono::seconds(15);
-
-/// How derper calls it, and how it stays for both personalities.
-constexpr std::string_view kQueueDepthVariable = "TS_DEBUG_DERP_PER_CLIENT_SEND_QUEUE_DEPTH";
-constexpr std::string_view kIncompleteChainVariable = "DETOUR_ALLOW_INCOMPLETE_CHAIN";
+constexpr std::size_t kMeshKeyDigits = 64;
+constexpr std::size_t kAppNameSizeMax = 32;
 
 /// derper's variables that would change something there and do nothing here yet.
 constexpr std::array kIgnoredVariables = std::to_array<std::string_view>({
@@ -31,6 +30,32 @@ constexpr std::array kIgnoredVariables = std::to_array<std::string_view>({
     "DERP_PROBER_DEBUG_LOGS",
 });
 
+/// Nothing that could break out of a line of HTTP.
+bool is_clean(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return c > 0x20 && c < 0x7f; });
+}
+
+bool is_url(std::string_view text, bool may_be_plain) {
+  const std::size_t scheme = text.starts_with("https://")                  ? 8
+                             : may_be_plain && text.starts_with("http://") ? 7
+                                                                           : 0;
+  return scheme != 0 && text.size() > scheme && text[scheme] != '/' && is_clean(text);
+}
+
+bool is_hex(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+  });
+}
+
+bool is_base64(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '+' ||
+           c == '/' || c == '-' || c == '_' || c == '=';
+  });
+}
+
+/// Reads each value by its kind, then checks what several of them have to do with each other.
 class Builder {
  public:
   Builder(Personality personality, const Inputs& inputs, const Environment& environment,
@@ -39,19 +64,20 @@ class Builder {
 
   Config build() {
     config_.personality = personality_;
-    read_listen();
-    config_.tls = read_bool(inputs_.tls);
-    read_hostname();
-    read_files();
-    read_ports();
-    read_home();
-    read_limits();
-    read_queue_depth();
-    read_debug_access();
+    for (const auto& input : inputs_.all()) read(input);
+    check_hostname();
+    check_ports();
+    check_key_file();
+    if (config_.tls) check_certificate();
+    check_mesh();
+    check_admission();
+    check_watching();
+    check_proxies();
+    apply_derpers_keepalive();
     for (const auto name : kIgnoredVariables)
       if (!environment_.get(name).empty())
         remarks_.warnings.push_back(
-            fmt::format("environment variable {} is not built yet and does nothing", name));
+            fmt::format("environment variable {} is not built and does nothing", name));
     return std::move(config_);
   }
 
@@ -60,15 +86,98 @@ class Builder {
 
  private:
   void problem(std::string text) { remarks_.problems.push_back(std::move(text)); }
+  void warning(std::string text) { remarks_.warnings.push_back(std::move(text)); }
+  [[nodiscard]] const Input& at(std::string_view name) const { return inputs_.at(name); }
+  [[nodiscard]] const std::string& flag(std::string_view name) const { return at(name).flag; }
 
   void invalid(const Input& input, std::string_view expected) {
     problem(fmt::format("{}: {} is needed", input.described(), expected));
   }
 
-  bool read_bool(const Input& input) {
+  template <typename T>
+  T& field(const Input& input) {
+    return config_.*std::get<T Config::*>(input.row->field);
+  }
+
+  // --- One value ---------------------------------------------------------------------------------
+
+  void read(const Input& input) {
+    if (std::holds_alternative<std::monostate>(input.row->field)) return;
+    switch (input.row->kind) {
+      case Kind::kSwitch:
+        return read_switch(input);
+      case Kind::kCount:
+        return read_count(input);
+      case Kind::kNumber:
+        return read_number(input);
+      case Kind::kPort:
+        field<std::uint16_t>(input) = read_port(input, false).value_or(0);
+        return;
+      case Kind::kOptionalPort:
+        field<std::optional<std::uint16_t>>(input) = read_port(input, true);
+        return;
+      case Kind::kTime:
+      case Kind::kSignedTime:
+        return read_time(input);
+      case Kind::kText:
+      case Kind::kFile:
+      case Kind::kFolder:
+        field<std::string>(input) = input.text;
+        return;
+      case Kind::kSecret:
+        return read_secret(input);
+      case Kind::kUrl:
+        field<std::string>(input) = input.text;
+        if (!input.text.empty() && !is_url(input.text, false))
+          invalid(input, "a URL that begins with https://");
+        return;
+      case Kind::kHostname:
+        return;  // Depends on others: check_hostname().
+      case Kind::kHome:
+        return read_home(input);
+      case Kind::kListen:
+        return read_listen(input);
+      case Kind::kOptionalListen:
+        return read_optional_listen(input);
+      case Kind::kCertMode:
+        return read_cert_mode(input);
+      case Kind::kNames:
+      case Kind::kFiles:
+        field<std::vector<std::string>>(input) = input.items;
+        return;
+      case Kind::kUrls:
+        return read_urls(input);
+      case Kind::kRanges:
+        return read_ranges(input);
+      case Kind::kMeshPeers:
+        return read_mesh_peers(input);
+    }
+  }
+
+  void read_switch(const Input& input) {
     const auto value = parse_go_bool(input.text);
     if (!value) invalid(input, "true or false");
-    return value.value_or(false);
+    field<bool>(input) = value.value_or(false);
+  }
+
+  void read_count(const Input& input) {
+    const auto value = parse_go_int(input.text);
+    const SettingRow& row = *input.row;
+    if (value && *value <= 0 && row.not_positive_is_default) return;  // Config has the default.
+    const bool fits = value && *value >= 0 && static_cast<std::uint64_t>(*value) >= row.min &&
+                      static_cast<std::uint64_t>(*value) <= row.max;
+    if (!fits) return invalid(input, fmt::format("a number from {} to {}", row.min, row.max));
+    if (std::holds_alternative<std::uint32_t Config::*>(row.field))
+      field<std::uint32_t>(input) = static_cast<std::uint32_t>(*value);
+    else
+      field<std::uint64_t>(input) = static_cast<std::uint64_t>(*value);
+  }
+
+  void read_number(const Input& input) {
+    const auto value = parse_go_float(input.text);
+    if (!value || std::isnan(*value) || *value < 0)
+      return invalid(input, "a number that is not negative, or Inf for no limit,");
+    field<double>(input) = *value;
   }
 
   std::optional<std::uint16_t> read_port(const Input& input, bool may_be_off) {
@@ -83,32 +192,132 @@ class Builder {
     return static_cast<std::uint16_t>(*value);
   }
 
-  Duration read_duration(const Input& input, bool negative_is_off) {
+  void read_time(const Input& input) {
     const auto value = parse_go_duration(input.text);
-    if (!value) {
-      invalid(input, "a duration with its unit, like 15s, 500ms or 1h30m,");
-      return {};
-    }
+    if (!value) return invalid(input, "a duration with its unit, like 15s, 500ms or 1h30m,");
     if (*value < std::chrono::nanoseconds(0)) {
-      if (!negative_is_off) invalid(input, "a duration that is not negative");
-      return {};
-    }
-    return *value;
-  }
-
-  void read_listen() {
-    const auto parsed = parse_listen_address(inputs_.listen.text, inputs_.listen.source);
-    if (!parsed) {
-      problem(parsed.error());
+      if (input.row->kind == Kind::kTime) invalid(input, "a duration that is not negative");
+      field<Duration>(input) = Duration(0);
       return;
     }
-    config_.listen = parsed->address;
+    if (input.row->field == Field(&Config::gather) && *value > kGatherMax)
+      return invalid(input, fmt::format("a duration of at most {}", to_go_text(kGatherMax)));
+    field<Duration>(input) = *value;
+  }
+
+  void read_secret(const Input& input) {
+    // derper looks at this variable only with -dev.
+    if (input.row->name == "mesh-key" && personality_ == Personality::kDerper && !dev()) return;
+    field<std::string>(input) = input.text;
+    if (input.text.empty()) return;
+    if (input.row->name == "mesh-key" &&
+        (input.text.size() != kMeshKeyDigits || !is_hex(input.text)))
+      invalid(input, "a mesh key of 64 hex digits");
+    if (input.row->name == "acme-eab-key" && !is_base64(input.text))
+      invalid(input, "a key in base64, as the certificate authority gave it,");
+  }
+
+  void read_home(const Input& input) {
+    const std::string& text = input.text;
+    if (text.empty()) return;
+    if (text == "blank") {
+      config_.home = HomePage::kBlank;
+      return;
+    }
+    if (!is_url(text, true))
+      return invalid(input,
+                     "nothing, the word blank, or a URL that begins with https:// or http://");
+    config_.home = HomePage::kRedirect;
+    config_.home_redirect = text;
+  }
+
+  void read_listen(const Input& input) {
+    const auto parsed = parse_listen_address(input.text, input.where);
+    if (!parsed) return problem(parsed.error());
+    field<ListenAddress>(input) = parsed->address;
     remarks_.notices.push_back(parsed->notice);
   }
 
-  void read_hostname() {
-    const Input& input = inputs_.hostname;
-    hostname_source_ = input.source;
+  void read_optional_listen(const Input& input) {
+    if (input.text.empty()) return;
+    const auto parsed = parse_listen_address(input.text, input.where);
+    if (!parsed) return problem(fmt::format("{}: {}", input.row->name, parsed.error()));
+    field<std::optional<ListenAddress>>(input) = parsed->address;
+  }
+
+  void read_cert_mode(const Input& input) {
+    if (input.text == "manual")
+      config_.cert_mode = CertMode::kManual;
+    else if (input.text == "letsencrypt")
+      config_.cert_mode = CertMode::kLetsEncrypt;
+    else if (input.text == "gcp")
+      config_.cert_mode = CertMode::kGcp;
+    else
+      invalid(input, "manual, letsencrypt or gcp");
+  }
+
+  void read_urls(const Input& input) {
+    for (const auto& item : input.items)
+      if (!is_url(item, true))
+        problem(fmt::format("{}: a URL that begins with https:// or http:// is needed",
+                            input.described(item)));
+    field<std::vector<std::string>>(input) = input.items;
+  }
+
+  void read_ranges(const Input& input) {
+    for (const auto& item : input.items)
+      if (!is_cidr(item))
+        problem(
+            fmt::format("{}: \"{}\" is not an address range like 192.0.2.0/24 (a single "
+                        "address is written 192.0.2.7/32)",
+                        input.origin == Origin::kFlag ? input.flag : input.where, item));
+    field<std::vector<std::string>>(input) = input.items;
+  }
+
+  void read_mesh_peers(const Input& input) {
+    for (const auto& item : input.items) {
+      const auto slash = item.find('/');
+      MeshPeer peer{.host = item.substr(0, slash), .dial_host = ""};
+      if (slash != std::string::npos) peer.dial_host = item.substr(slash + 1);
+      if (peer.dial_host.find('/') != std::string::npos) {
+        problem(fmt::format(
+            "{}: a name, or name/address with one slash, is needed, without https:// in front",
+            input.described(item)));
+        continue;
+      }
+      if (const auto wrong = mesh_host_problem(peer); !wrong.empty()) {
+        problem(fmt::format("{}: {}", input.described(item), wrong));
+        continue;
+      }
+      config_.mesh_with.push_back(std::move(peer));
+    }
+  }
+
+  /// What is wrong with the parts of a mesh peer; empty when nothing is.
+  static std::string mesh_host_problem(const MeshPeer& peer) {
+    std::string_view host = peer.host;
+    if (!is_ip(host)) {
+      const auto colon = host.rfind(':');
+      if (colon != std::string_view::npos && !host.ends_with(']')) {
+        const auto port = parse_go_int(host.substr(colon + 1));
+        if (!port || *port < 1 || *port > kPortMax)
+          return fmt::format("\"{}\" is no port", host.substr(colon + 1));
+        host = host.substr(0, colon);
+      }
+      if (auto name = parse_hostname(host, "name of the relay"); !name) return name.error();
+    }
+    if (peer.dial_host.empty()) return {};
+    if (auto name = parse_hostname(peer.dial_host, "address to dial"); !name) return name.error();
+    return {};
+  }
+
+  // --- What belongs together ---------------------------------------------------------------------
+
+  [[nodiscard]] bool dev() const { return parse_go_bool(at("dev").text).value_or(false); }
+
+  void check_hostname() {
+    const Input& input = at("hostname");
+    hostname_source_ = input.where;
     if (input.text.empty()) {
       config_.hostname = config_.listen.host;
       hostname_source_ = "the listen address";
@@ -117,144 +326,157 @@ class Builder {
             "{0} is not set, and {1} {2} means all addresses, so it is not known what clients will "
             "call this relay: set {0} to the DNS name that its certificate is for, or to this "
             "machine's public IP address (then a certificate is made for it that clients pin)",
-            input.flag, inputs_.listen.flag, to_text(config_.listen)));
+            input.flag, flag("listen"), to_text(config_.listen)));
       return;
     }
-    auto name = parse_hostname(input.text, input.source);
+    auto name = parse_hostname(input.text, input.where);
     if (!name) {
       // Without TLS nothing depends on it, and derper does not look at it then.
       if (config_.tls) problem(name.error());
-      if (!config_.tls) remarks_.warnings.push_back(name.error());
+      if (!config_.tls) warning(name.error());
       return;
     }
     if (*name != input.text)
       remarks_.notices.push_back(
-          fmt::format("host name \"{}\" ({}): used as {}", input.text, input.source, *name));
+          fmt::format("host name \"{}\" ({}): used as {}", input.text, input.where, *name));
     config_.hostname = std::move(*name);
   }
 
-  void read_files() {
-    config_.key_file = inputs_.key_file.text;
-    if (config_.key_file.empty())
+  void check_ports() {
+    if (!config_.tls) config_.http_port = std::nullopt;  // The main listener speaks it already.
+    if (config_.http_port && *config_.http_port != 0 && *config_.http_port == config_.listen.port)
       problem(
-          fmt::format("{} is not set: it names the file that keeps this relay's key (it is made "
-                      "when it does not exist), for example {} /var/lib/derper/derper.key",
-                      inputs_.key_file.flag, inputs_.key_file.flag));
-    read_incomplete_chain();
-    if (!config_.tls) return;
+          fmt::format("{0} and {1} are both port {2}: choose another one, or switch plain HTTP "
+                      "off with {1}=-1",
+                      flag("listen"), flag("http-port"), *config_.http_port));
+  }
 
-    config_.cert_file = inputs_.cert_file.text;
-    config_.cert_key_file = inputs_.cert_key_file.text;
-    config_.cert_dir = inputs_.cert_dir.text;
+  void check_key_file() {
+    if (config_.dev) {
+      config_.key_file.clear();  // The key lives as long as the process.
+      return;
+    }
+    if (!config_.key_file.empty()) return;
+    problem(
+        fmt::format("{0} is not set: it names the file that keeps this relay's key (it is made "
+                    "when it does not exist), for example {0} /var/lib/derper/derper.key",
+                    flag("key-file")));
+  }
+
+  void check_certificate() {
+    const bool manual = config_.cert_mode == CertMode::kManual;
     if (config_.cert_file.empty() && !config_.cert_key_file.empty())
       problem(fmt::format("{} is set and {} is not: name the certificate's file as well",
-                          inputs_.cert_key_file.flag, inputs_.cert_file.flag));
+                          flag("key"), flag("cert")));
     if (config_.cert_file.empty() && config_.cert_dir.empty())
       problem(
           fmt::format("{} is not set, and neither HOME nor XDG_CACHE_HOME says where it could be: "
                       "set it to the folder with the certificate",
-                      inputs_.cert_dir.flag));
-    if (!config_.cert_file.empty() && inputs_.cert_dir.is_set)
-      remarks_.warnings.push_back(fmt::format("{} is not looked at, since {} names the certificate",
-                                              inputs_.cert_dir.flag, inputs_.cert_file.flag));
+                      flag("cert-dir")));
+    if (!manual && !config_.cert_file.empty())
+      problem(fmt::format("{} names a certificate, and {} gets one by itself: set only one of them",
+                          at("cert").described(), at("cert-mode").described()));
+    if (!config_.cert_file.empty()) {
+      if (at("cert-dir").is_set() && !config_.cert_dir.empty())
+        warning(fmt::format("{} is not looked at, since {} names the certificate", flag("cert-dir"),
+                            flag("cert")));
+      config_.cert_dir.clear();
+    }
+    check_acme(manual);
   }
 
-  void read_incomplete_chain() {
-    config_.allow_incomplete_chain = read_bool(inputs_.allow_incomplete_chain);
-    const auto variable = environment_.get(kIncompleteChainVariable);
-    if (variable.empty() || inputs_.allow_incomplete_chain.is_set) return;
-    const auto value = parse_go_bool(variable);
-    if (!value)
-      problem(fmt::format("environment variable {}=\"{}\": true or false is needed",
-                          kIncompleteChainVariable, variable));
-    config_.allow_incomplete_chain = value.value_or(false);
-  }
-
-  void read_ports() {
-    config_.http_port = read_port(inputs_.http_port, /*may_be_off=*/true);
-    if (!config_.tls) config_.http_port = std::nullopt;  // The main listener speaks it already.
-    config_.stun = read_bool(inputs_.stun);
-    config_.stun_port = read_port(inputs_.stun_port, /*may_be_off=*/false).value_or(0);
-    config_.derp = read_bool(inputs_.derp);
-    if (config_.http_port && *config_.http_port != 0 && *config_.http_port == config_.listen.port)
+  void check_acme(bool manual) {
+    const bool is_address = is_ip(config_.hostname);
+    const std::string mode = at("cert-mode").described();
+    if (config_.acme_ip_certs && config_.cert_mode != CertMode::kLetsEncrypt)
+      problem(fmt::format("{} needs {} letsencrypt", flag("acme-ip-certs"), flag("cert-mode")));
+    if (config_.cert_mode == CertMode::kLetsEncrypt && is_address && !config_.acme_ip_certs)
       problem(fmt::format(
-          "{} and {} are both port {}: choose another one, or switch plain HTTP off "
-          "with {}=-1",
-          inputs_.listen.flag, inputs_.http_port.flag, *config_.http_port, inputs_.http_port.flag));
+          "{} and the host name {}, an IP address: write {} manual for a certificate that is made "
+          "here and that clients pin, or {} for certificates for IP addresses from Let's Encrypt",
+          mode, config_.hostname, flag("cert-mode"), flag("acme-ip-certs")));
+    if (config_.cert_mode == CertMode::kGcp) {
+      if (is_address)
+        problem(fmt::format("{} needs a DNS name as {}, and {} is an IP address", mode,
+                            flag("hostname"), config_.hostname));
+      for (const auto name : {"acme-eab-kid", "acme-eab-key", "acme-email"})
+        if (at(name).is_empty())
+          problem(fmt::format("{} needs {}, which Google gives you with the ACME account", mode,
+                              flag(name)));
+    }
+    if (config_.acme_eab_kid.empty() != config_.acme_eab_key.empty() &&
+        config_.cert_mode != CertMode::kGcp)
+      problem(fmt::format("{} and {} belong together: set both or none", flag("acme-eab-kid"),
+                          flag("acme-eab-key")));
+    if (!manual) return;
+    for (const auto name : {"acme-directory", "acme-ca-file", "acme-email", "acme-eab-kid",
+                            "acme-eab-key", "acme-dns-hook"})
+      if (at(name).is_set() && !at(name).is_empty())
+        warning(fmt::format("{} does nothing with {} manual", flag(name), flag("cert-mode")));
   }
 
-  void read_home() {
-    const std::string& text = inputs_.home.text;
-    if (text.empty()) return;
-    if (text == "blank") {
-      config_.home = HomePage::kBlank;
-      return;
-    }
-    const bool is_url = text.starts_with("http://") || text.starts_with("https://");
-    // It becomes a header of an answer: nothing may break out of that line.
-    const bool is_clean = std::ranges::all_of(text, [](char c) { return c > 0x20 && c < 0x7f; });
-    if (!is_url || !is_clean) {
-      invalid(inputs_.home,
-              "nothing, the word blank, or a URL that begins with https:// or http://");
-      return;
-    }
-    config_.home = HomePage::kRedirect;
-    config_.home_redirect = text;
+  void check_mesh() {
+    if (config_.dev) config_.mesh_key_file.clear();  // derper does not read it then.
+    if (!config_.mesh_key.empty() && !config_.mesh_key_file.empty())
+      problem(fmt::format("{} and {} both give the mesh key: set only one",
+                          at("mesh-key").described(), at("mesh-psk-file").described()));
+    if (!config_.mesh_with.empty() && config_.mesh_key.empty() && config_.mesh_key_file.empty())
+      problem(fmt::format("{} needs the key that the relays share: set {}", flag("mesh-with"),
+                          config_.dev ? flag("mesh-key") : flag("mesh-psk-file")));
+    if (const Input& secrets = at("secrets-url"); !secrets.text.empty() && !config_.dev)
+      problem(
+          fmt::format("{}: fetching the mesh key from a setec server is not built: put it into "
+                      "a file and name that with {}",
+                      secrets.described(), flag("mesh-psk-file")));
   }
 
-  void read_limits() {
-    config_.tcp_write_timeout = read_duration(inputs_.tcp_write_timeout, false);
-    config_.tcp_user_timeout = read_duration(inputs_.tcp_user_timeout, false);
-    config_.tcp_keepalive_time = read_duration(inputs_.tcp_keepalive_time, true);
+  void check_admission() {
+    if (!config_.tailscaled_sockets.empty() && !config_.verify_clients)
+      warning(fmt::format("{} does nothing without {}", flag("socket"), flag("verify-clients")));
+    if (!config_.verify_url_auth_file.empty() && config_.verify_urls.empty())
+      warning(fmt::format("{} does nothing without {}", flag("verify-client-url-auth-file"),
+                          flag("verify-client-url")));
+    for (const auto& name : config_.disallowed_app_names) {
+      const bool possible = name.size() <= kAppNameSizeMax && std::ranges::all_of(name, [](char c) {
+                              return c >= 0x20 && c <= 0x7e;
+                            });
+      if (!possible)
+        problem(
+            fmt::format("{}: names of at most {} printable ASCII characters are needed, since "
+                        "clients cannot have others",
+                        at("disallow-app-names").described(name), kAppNameSizeMax));
+    }
+  }
+
+  void check_watching() {
+    if (!config_.debug_allow_ip.empty() && !is_ip(config_.debug_allow_ip))
+      warning(fmt::format("{} is not an IP address and lets nobody in",
+                          at("debug-allow-ip").described()));
+    if (!config_.metrics_token_file.empty() && !config_.metrics_listen)
+      warning(fmt::format("{} does nothing without {}", flag("metrics-token-file"),
+                          flag("metrics-listen")));
+    if (!config_.metrics_listen || config_.metrics_listen->port == 0) return;
+    const auto& metrics = *config_.metrics_listen;
+    const bool same_host =
+        metrics.host.empty() || config_.listen.host.empty() || metrics.host == config_.listen.host;
+    for (const auto& [name, port] : {std::pair{"listen", std::optional(config_.listen.port)},
+                                     {"http-port", config_.http_port}})
+      if (same_host && port == metrics.port)
+        problem(fmt::format("{} and {} are both port {}: choose another one", flag(name),
+                            flag("metrics-listen"), metrics.port));
+  }
+
+  void check_proxies() {
+    if (config_.proxy_protocol && config_.trusted_proxies.empty())
+      problem(fmt::format("{} needs {}: whose PROXY header to believe", flag("proxy-protocol"),
+                          flag("trusted-proxies")));
+  }
+
+  void apply_derpers_keepalive() {
     // For derper a negative time is off, and zero means Go's own default.
     if (personality_ == Personality::kDerper &&
-        parse_go_duration(inputs_.tcp_keepalive_time.text) == std::chrono::nanoseconds(0))
+        parse_go_duration(at("tcp-keepalive-time").text) == std::chrono::nanoseconds(0))
       config_.tcp_keepalive_time = kGoKeepaliveTime;
-    config_.gather = read_duration(inputs_.gather, false);
-    if (config_.gather > kGatherMax)
-      invalid(inputs_.gather, fmt::format("a duration of at most {}", to_go_text(kGatherMax)));
-    const auto workers = parse_go_int(inputs_.workers.text);
-    if (!workers || *workers < 1 || *workers > kWorkersMax) {
-      invalid(inputs_.workers, fmt::format("a number from 1 to {}", kWorkersMax));
-      return;
-    }
-    config_.workers = static_cast<std::uint32_t>(*workers);
-  }
-
-  void read_queue_depth() {
-    const auto text = environment_.get(kQueueDepthVariable);
-    if (text.empty()) return;
-    const auto depth = parse_go_int(text);
-    if (!depth || *depth > kQueuePacketsMaxLimit) {
-      problem(fmt::format("environment variable {}=\"{}\": a number of packets up to {} is needed",
-                          kQueueDepthVariable, text, kQueuePacketsMaxLimit));
-      return;
-    }
-    if (*depth > 0) config_.queue_packets_max = static_cast<std::uint32_t>(*depth);
-  }
-
-  void read_debug_access() {
-    config_.debug_key_file = environment_.get("TS_DEBUG_KEY_PATH");
-    config_.debug_allow_ip = environment_.get("TS_ALLOW_DEBUG_IP");
-    if (!config_.debug_allow_ip.empty() && !is_ip(config_.debug_allow_ip))
-      remarks_.warnings.push_back(
-          fmt::format("environment variable TS_ALLOW_DEBUG_IP=\"{}\" is not an IP address and lets "
-                      "nobody in",
-                      config_.debug_allow_ip));
-    std::string_view list = environment_.get("TS_DEBUG_TRUSTED_CIDRS");
-    while (!list.empty()) {
-      const auto comma = std::min(list.find(','), list.size());
-      const auto entry = list.substr(0, comma);
-      list.remove_prefix(std::min(comma + 1, list.size()));
-      if (!is_cidr(entry)) {
-        problem(
-            fmt::format("environment variable TS_DEBUG_TRUSTED_CIDRS: \"{}\" is not an address "
-                        "range like 192.0.2.0/24 (a single address is written 192.0.2.7/32)",
-                        entry));
-        continue;
-      }
-      config_.debug_trusted_cidrs.emplace_back(entry);
-    }
   }
 
   const Personality personality_;
@@ -265,71 +487,102 @@ class Builder {
   std::string hostname_source_;
 };
 
-Setting as_setting(const Input& input, std::string value) {
-  return {.name = input.name, .value = std::move(value), .source = input.source};
+// --- The list of effective values
+// ------------------------------------------------------------------
+
+std::string home_text(const Config& config) {
+  switch (config.home) {
+    case HomePage::kDefault:
+      break;
+    case HomePage::kBlank:
+      return "blank";
+    case HomePage::kRedirect:
+      return config.home_redirect;
+  }
+  return {};
 }
 
-std::vector<Setting> settings_of(const Inputs& inputs, const Config& config,
-                                 const std::string& hostname_source,
-                                 const Environment& environment) {
-  std::vector<Setting> settings;
-  settings.push_back(as_setting(inputs.listen, to_text(config.listen)));
-  settings.push_back(as_setting(inputs.tls, fmt::format("{}", config.tls)));
-  settings.push_back(as_setting(inputs.hostname, config.hostname));
-  settings.back().source = hostname_source;
-  settings.push_back(as_setting(inputs.key_file, config.key_file));
-  if (!config.cert_file.empty()) {
-    settings.push_back(as_setting(inputs.cert_file, config.cert_file));
-    if (!config.cert_key_file.empty())
-      settings.push_back(as_setting(inputs.cert_key_file, config.cert_key_file));
-  } else if (config.tls) {
-    settings.push_back(as_setting(inputs.cert_dir, config.cert_dir));
+std::string cert_mode_text(CertMode mode) {
+  switch (mode) {
+    case CertMode::kManual:
+      break;
+    case CertMode::kLetsEncrypt:
+      return "letsencrypt";
+    case CertMode::kGcp:
+      return "gcp";
   }
-  settings.push_back(
-      as_setting(inputs.allow_incomplete_chain, fmt::format("{}", config.allow_incomplete_chain)));
-  if (!environment.get(kIncompleteChainVariable).empty() && !inputs.allow_incomplete_chain.is_set)
-    settings.back().source = fmt::format("environment variable {}", kIncompleteChainVariable);
-  settings.push_back(as_setting(inputs.http_port,
-                                config.http_port ? fmt::format("{}", *config.http_port) : "off"));
-  settings.push_back(as_setting(inputs.stun, fmt::format("{}", config.stun)));
-  settings.push_back(as_setting(inputs.stun_port, fmt::format("{}", config.stun_port)));
-  settings.push_back(as_setting(inputs.derp, fmt::format("{}", config.derp)));
-  settings.push_back(
-      as_setting(inputs.home, inputs.home.text.empty() ? "default page" : inputs.home.text));
-  settings.push_back(as_setting(inputs.workers, fmt::format("{}", config.workers)));
-  settings.push_back(as_setting(inputs.tcp_write_timeout, to_go_text(config.tcp_write_timeout)));
-  settings.push_back(as_setting(inputs.tcp_user_timeout, to_go_text(config.tcp_user_timeout)));
-  settings.push_back(as_setting(inputs.tcp_keepalive_time, to_go_text(config.tcp_keepalive_time)));
+  return "manual";
+}
 
-  settings.push_back(as_setting(inputs.gather, to_go_text(config.gather)));
-  const auto add_variable = [&](std::string name, std::string value, std::string_view variable) {
-    if (!environment.get(variable).empty())
-      settings.push_back({.name = std::move(name),
-                          .value = std::move(value),
-                          .source = fmt::format("environment variable {}", variable)});
-  };
-  add_variable("queue-packets", fmt::format("{}", config.queue_packets_max), kQueueDepthVariable);
-  add_variable("debug-key-file", config.debug_key_file, "TS_DEBUG_KEY_PATH");
-  add_variable("debug-allow-ip", config.debug_allow_ip, "TS_ALLOW_DEBUG_IP");
-  add_variable("debug-trusted-cidrs", fmt::format("{}", fmt::join(config.debug_trusted_cidrs, ",")),
-               "TS_DEBUG_TRUSTED_CIDRS");
+struct ValueOf {
+  const Config& config;
+
+  SettingValue operator()(std::monostate) const { return std::string(); }
+  SettingValue operator()(bool Config::* field) const { return config.*field; }
+  SettingValue operator()(std::string Config::* field) const { return config.*field; }
+  SettingValue operator()(Duration Config::* field) const { return to_go_text(config.*field); }
+  SettingValue operator()(std::uint16_t Config::* field) const {
+    return std::int64_t{config.*field};
+  }
+  SettingValue operator()(std::optional<std::uint16_t> Config::* field) const {
+    if (config.*field) return std::int64_t{*(config.*field)};
+    return std::string("off");
+  }
+  SettingValue operator()(std::uint32_t Config::* field) const {
+    return std::int64_t{config.*field};
+  }
+  SettingValue operator()(std::uint64_t Config::* field) const {
+    return static_cast<std::int64_t>(config.*field);
+  }
+  SettingValue operator()(double Config::* field) const { return config.*field; }
+  SettingValue operator()(std::vector<std::string> Config::* field) const { return config.*field; }
+  SettingValue operator()(ListenAddress Config::* field) const { return to_text(config.*field); }
+  SettingValue operator()(std::optional<ListenAddress> Config::* field) const {
+    return config.*field ? to_text(*(config.*field)) : std::string();
+  }
+  SettingValue operator()(HomePage Config::*) const { return home_text(config); }
+  SettingValue operator()(CertMode Config::* field) const { return cert_mode_text(config.*field); }
+  SettingValue operator()(std::vector<MeshPeer> Config::* field) const {
+    std::vector<std::string> peers;
+    for (const auto& peer : config.*field)
+      peers.push_back(peer.dial_host.empty() ? peer.host : peer.host + "/" + peer.dial_host);
+    return peers;
+  }
+};
+
+bool is_listed(const SettingRow& row, Personality personality) {
+  if (std::holds_alternative<std::monostate>(row.field)) return false;
+  return personality == Personality::kDerper || row.has_option || row.has_variables;
+}
+
+std::vector<Setting> settings_of(Personality personality, const Inputs& inputs,
+                                 const Config& config, const std::string& hostname_source) {
+  std::vector<Setting> settings;
+  for (const auto& input : inputs.all()) {
+    const SettingRow& row = *input.row;
+    if (!is_listed(row, personality)) continue;
+    Setting setting{.name = std::string(row.name),
+                    .value = std::visit(ValueOf{config}, row.field),
+                    .origin = input.origin,
+                    .source = row.name == "hostname" ? hostname_source : input.where,
+                    .is_secret = row.kind == Kind::kSecret,
+                    .reloadable = row.reloadable};
+    setting.is_set = !to_text(setting.value).empty();
+    if (setting.is_secret) setting.value = std::string();
+    settings.push_back(std::move(setting));
+  }
   return settings;
 }
 
 }  // namespace
 
-std::string Input::described() const {
-  return is_set ? fmt::format("{} \"{}\"", flag, text)
-                : fmt::format("{} \"{}\" ({})", flag, text, source);
-}
-
 Start build_start(Personality personality, const Inputs& inputs, const Environment& environment,
                   const Program& program, Remarks& remarks) {
   Builder builder(personality, inputs, environment, remarks);
-  Start start{.config = builder.build(), .settings = {}, .notices = {}, .warnings = {}};
+  Start start{.config = builder.build()};
   start.config.version = program.version;
   start.config.binary_name = personality == Personality::kDerper ? "derper" : "detour";
-  start.settings = settings_of(inputs, start.config, builder.hostname_source(), environment);
+  start.settings = settings_of(personality, inputs, start.config, builder.hostname_source());
   start.notices = remarks.notices;
   start.warnings = remarks.warnings;
   return start;
@@ -338,21 +591,6 @@ Start build_start(Personality personality, const Inputs& inputs, const Environme
 bool listens_on_https(const std::string& listen_text) {
   const auto parsed = parse_listen_address(listen_text, "");
   return parsed && parsed->port_is_https;
-}
-
-std::vector<std::string> describe(const Start& start) {
-  std::vector<std::string> lines;
-  std::vector<std::string> defaults;
-  for (const auto& setting : start.settings) {
-    if (setting.source == "default")
-      defaults.push_back(fmt::format("{}={}", setting.name, setting.value));
-    else
-      lines.push_back(
-          fmt::format("setting: {} = {} (from {})", setting.name, setting.value, setting.source));
-  }
-  if (!defaults.empty())
-    lines.push_back(fmt::format("settings left at their defaults: {}", fmt::join(defaults, ", ")));
-  return lines;
 }
 
 }  // namespace detour::config

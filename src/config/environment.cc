@@ -2,14 +2,22 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <expected>
 #include <string>
 #include <string_view>
+#include <utility>
 
+#include "base/files.h"
 #include "config/command_line.h"
 
 extern char** environ;
 
 namespace detour::config {
+namespace {
+
+constexpr std::size_t kConfigFileSizeMax = 1024 * 1024;
+
+}  // namespace
 
 std::string_view Environment::get(std::string_view name) const {
   const auto found = variables.find(name);
@@ -34,6 +42,11 @@ Environment Environment::of_this_process() {
   environment.cpus =
       static_cast<std::uint32_t>(std::clamp(count, 1, static_cast<int>(kWorkersMax)));
   environment.file_exists = [](const std::string& path) { return access(path.c_str(), F_OK) == 0; };
+  environment.read_file = [](const std::string& path) -> std::expected<std::string, std::string> {
+    auto content = detour::read_file(path, kConfigFileSizeMax);
+    if (!content) return std::unexpected(content.error().message);
+    return std::move(*content);
+  };
   return environment;
 }
 

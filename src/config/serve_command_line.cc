@@ -1,9 +1,11 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -11,7 +13,6 @@
 #include <utility>
 #include <vector>
 
-#include "config/address.h"
 #include "config/build_config.h"
 #include "config/command_line.h"
 #include "config/go_values.h"
@@ -20,64 +21,53 @@
 namespace detour::config {
 namespace {
 
-constexpr std::string_view kIntroduction =
+constexpr std::string_view kConfigVariable = "DETOUR_CONFIG";
+
+constexpr std::string_view kServeIntroduction =
     "Runs a DERP relay with STUN for Tailscale clients. "
-    "With a DNS name, give it the certificate (--cert and --key, or --cert-dir). With an IP "
-    "address "
-    "as host name it makes its own certificate once, which clients pin. It prints the DERP map to "
-    "paste.";
+    "With a DNS name, give it the certificate (--cert and --key, or --cert-dir) or let it get one "
+    "(--cert-mode letsencrypt). With an IP address as host name it makes its own certificate once, "
+    "which clients pin. It prints the DERP map to paste.";
+
+constexpr std::string_view kConfigIntroduction =
+    "Prints every setting of a relay as it would be with these options, this environment and this "
+    "file, in the form of a configuration file, and where each value is from. Takes the options of "
+    "`detour serve`. Secrets are never printed.";
 
 constexpr std::string_view kFooter =
+    "Every option can be set in the environment, as DETOUR_ or DERP_ and its name in capitals "
+    "with\n"
+    "underscores: DERP_HTTP_PORT=8080, DERP_STUN=false. These names work as well:\n{}\n\n"
+    "It can also be written into the file of --config, which is TOML: http-port = 8080\n"
+    "An option goes before the environment, the environment before the file, the file before the\n"
+    "default; `detour config` shows what came of it.\n\n"
+    "Other environment variables: STATE_DIRECTORY (where key and certificate are kept), \n"
+    "SSL_CERT_FILE and SSL_CERT_DIR (trusted roots), DETOUR_CONFIG (the file of --config).\n\n"
     "Examples:\n"
     "  detour serve --hostname 203.0.113.7\n"
     "      port 443 on all addresses, a self-signed certificate that clients pin\n"
     "  detour serve --hostname derp.example.com --listen :8443 \\\n"
     "      --cert /etc/letsencrypt/live/derp.example.com/fullchain.pem \\\n"
     "      --key /etc/letsencrypt/live/derp.example.com/privkey.pem\n"
-    "      port 8443 with a certificate of Let's Encrypt\n\n"
-    "Environment variables: STATE_DIRECTORY (where key and certificate are kept), SSL_CERT_FILE "
-    "and\n"
-    "SSL_CERT_DIR (trusted roots), DETOUR_ALLOW_INCOMPLETE_CHAIN,\n"
-    "TS_DEBUG_DERP_PER_CLIENT_SEND_QUEUE_DEPTH (packets queued per client, default 32), and for "
-    "the\n"
-    "/debug pages TS_DEBUG_TRUSTED_CIDRS, TS_ALLOW_DEBUG_IP, TS_DEBUG_KEY_PATH.\n\n"
+    "      port 8443 with a certificate that another program keeps\n\n"
     "Exit status: 0 after a clean end, 1 when it cannot run, 2 when the command line is not "
     "understood.";
 
-/// What people who know derper type, where it is not simply the same name with a dash more or less.
+/// What people who know derper type, where there is no such option.
 struct DerperHabit {
   std::string_view typed;
   std::string_view advice;
 };
 constexpr std::array kDerperHabits = std::to_array<DerperHabit>({
-    {"certmode",
-     "leave it out: --cert and --key, or --cert-dir, say where the certificate is, and "
-     "for an IP address it is made"},
-    {"verify-clients", "it is not built yet; let a firewall decide who reaches this relay"},
-    {"verify-client-url", "it is not built yet; let a firewall decide who reaches this relay"},
-    {"mesh-with", "it is not built yet; run one relay per region"},
-    {"mesh-psk-file", "it is not built yet; run one relay per region"},
     {"dev", "use --listen 127.0.0.1:3340 --no-tls"},
     {"version", "it is a subcommand: detour version"},
+    {"secrets-url", "put the mesh key into a file and name it with --mesh-psk-file"},
+    {"secrets-path-prefix", "put the mesh key into a file and name it with --mesh-psk-file"},
+    {"secrets-cache-dir", "put the mesh key into a file and name it with --mesh-psk-file"},
+    {"mesh-key",
+     "others could read it in the list of processes: use --mesh-psk-file, or "
+     "DETOUR_MESH_KEY in the environment"},
 });
-
-/// An option as CLI11 fills it in. Everything stays text, so that all problems can be said at once.
-struct Option {
-  std::string name;  ///< Without dashes; how the log names it.
-  std::string text;  ///< Its default until parsed.
-  bool is_flag_value = false;
-  CLI::Option* option = nullptr;
-  std::string default_source = "default";
-
-  [[nodiscard]] Input as_input() const {
-    const bool is_set = option->count() > 0;
-    return {.name = name,
-            .flag = "--" + name,
-            .text = text,
-            .source = is_set ? fmt::format("option --{}", name) : default_source,
-            .is_set = is_set};
-  }
-};
 
 /// Breaks text at spaces into lines of at most `width`, each after the first with `indent` in
 /// front.
@@ -124,31 +114,54 @@ class HelpFormatter final : public CLI::Formatter {
   inline static const std::string kIndent = "      ";
 };
 
-std::string state_directory(const Environment& environment) {
-  // systemd gives a list when several are configured; the first one is ours.
-  if (const auto given = environment.get("STATE_DIRECTORY"); !given.empty())
-    return std::string(given.substr(0, given.find(':')));
-  if (environment.is_root) return "/var/lib/detour";
-  if (const auto state = environment.get("XDG_STATE_HOME"); !state.empty())
-    return fmt::format("{}/detour", state);
-  if (const auto home = environment.get("HOME"); !home.empty())
-    return fmt::format("{}/.local/state/detour", home);
-  return {};
+/// The variables that are not named like the option.
+std::string further_variables() {
+  std::string text;
+  for (const auto& row : settings_table()) {
+    if (!row.has_option) continue;
+    std::vector<std::string_view> names;
+    for (const auto name : row.variables)
+      if (!name.empty()) names.push_back(name);
+    if (!row.derper_variable.empty() && !row.derper_variable.starts_with("DETOUR_"))
+      names.push_back(row.derper_variable);
+    if (!names.empty())
+      text +=
+          fmt::format("{}  {} (--{})", text.empty() ? "" : "\n", fmt::join(names, ", "), row.name);
+  }
+  return text;
 }
+
+/// An option as CLI11 fills it in. Everything stays text, so that all problems can be said at once.
+struct Option {
+  const SettingRow* row = nullptr;
+  std::string text;                ///< Of a scalar.
+  std::vector<std::string> texts;  ///< Of a list: one for each time it was given.
+  CLI::Option* option = nullptr;
+};
 
 class ServeCommandLine {
  public:
   ServeCommandLine(const Environment& environment, const Program& program)
       : environment_(environment),
         program_(program),
-        app_(std::string(kIntroduction), fmt::format("{} serve", program.name)) {
-    app_.footer(std::string(kFooter));
+        app_(std::string(program.subcommand == "serve" ? kServeIntroduction : kConfigIntroduction),
+             fmt::format("{} {}", program.name, program.subcommand)) {
+    app_.footer(fmt::format(kFooter, further_variables()));
     app_.allow_extras();
     app_.set_help_flag("-h,--help", "Print this help and exit");
     app_.formatter(std::make_shared<HelpFormatter>());
-    add_listening();
-    add_identity();
-    add_relaying();
+    app_.add_option("--config", config_file_,
+                    "file with settings, in TOML (default: none, or DETOUR_CONFIG)")
+        ->type_name("FILE")
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    if (program.subcommand == "serve")
+      app_.add_flag("--check", check_only_,
+                    "look whether it could run (settings, key, certificate, files), say what is "
+                    "wrong, and end");
+    else
+      app_.add_flag("--json", as_json_, "as JSON");
+    for (const auto& row : settings_table())
+      if (row.has_option) add(row);
   }
 
   CommandLine parse(std::span<const std::string> args) {
@@ -170,11 +183,14 @@ class ServeCommandLine {
       return usage_error(unknown_argument(extras.front()));
 
     Remarks remarks;
-    Start start = build_start(Personality::kDetour, make_inputs(), environment_, program_, remarks);
+    const Inputs inputs = read_inputs(remarks);
+    Start start = build_start(Personality::kDetour, inputs, environment_, program_, remarks);
+    start.check_only = check_only_;
+    start.as_json = as_json_;
     if (remarks.problems.empty()) return start;
     std::string said;
     for (const auto& problem : remarks.problems)
-      said += fmt::format("{} serve: {}\n", program_.name, problem);
+      said += fmt::format("{} {}: {}\n", program_.name, program_.subcommand, problem);
     return std::unexpected(Exit{.status = kExitFatal, .out = "", .err = said});
   }
 
@@ -183,100 +199,64 @@ class ServeCommandLine {
     return std::unexpected(
         Exit{.status = kExitUsage,
              .out = "",
-             .err = fmt::format("{0} serve: {1}\nRun `{0} serve --help` for all options.\n",
-                                program_.name, message)});
+             .err = fmt::format("{0} {1}: {2}\nRun `{0} {1} --help` for all options.\n",
+                                program_.name, program_.subcommand, message)});
   }
 
-  void add_value(Option& target, const std::string& names, std::string default_text,
-                 const std::string& value_name, const std::string& help, const char* group) {
-    target.name = names.substr(names.rfind("--") + 2);
-    target.text = std::move(default_text);
-    target.option = app_.add_option(names, target.text, help)
-                        ->type_name(value_name)
-                        ->group(group)
-                        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  void add(const SettingRow& row) {
+    Option& target = options_.emplace_back();
+    target.row = &row;
+    std::string names;
+    for (const auto alias : row.aliases)
+      if (alias.size() == 1) names += fmt::format("-{0},--{0},", alias);
+    names += fmt::format("--{}", row.name);
+    for (const auto alias : row.aliases)
+      if (alias.size() > 1) names += fmt::format(",--{}", alias);
+    std::string help(row.help);
+    if (const auto fallback = help_default(row); !fallback.empty())
+      help += fmt::format(" (default {})", fallback);
+
+    if (row.kind == Kind::kSwitch)
+      target.option = app_.add_flag(fmt::format("{0},!--no-{1}", names, row.name), target.text);
+    else if (is_list(row.kind))
+      target.option = app_.add_option(names, target.texts)->allow_extra_args(false);
+    else
+      target.option = app_.add_option(names, target.text);
+    if (row.kind != Kind::kSwitch) target.option->type_name(std::string(value_name(row)));
+    target.option->description(help)
+        ->group(std::string(heading(row.group)))
+        ->multi_option_policy(is_list(row.kind) ? CLI::MultiOptionPolicy::TakeAll
+                                                : CLI::MultiOptionPolicy::TakeLast);
   }
 
-  void add_switch(Option& target, const std::string& names, bool on, const std::string& help,
-                  const char* group) {
-    target.name = names.substr(2, names.find(',') - 2);
-    target.text = on ? "true" : "false";
-    target.option = app_.add_flag(names, target.text, help)
-                        ->group(group)
-                        ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+  [[nodiscard]] std::string help_default(const SettingRow& row) const {
+    if (!row.help_default.empty()) return std::string(row.help_default);
+    const auto fallback = default_of(row, Personality::kDetour, environment_);
+    if (row.kind == Kind::kSwitch) return fallback.text == "true" ? "on" : "off";
+    return fallback.text;
   }
 
-  void add_listening() {
-    constexpr auto kGroup = "Listening";
-    add_value(listen_, "-a,--a,--listen", ":443", "ADDRESS",
-              ":port, ip:port or [ip6]:port (default :443)", kGroup);
-    add_switch(tls_, "--tls,!--no-tls", true,
-               "TLS (default); --no-tls only behind something that speaks TLS to clients", kGroup);
-    add_value(
-        http_port_, "--http-port", "80", "PORT",
-        "plain HTTP beside TLS, on the same address, for captive portal checks and redirects; "
-        "-1 or off: none (default 80)",
-        kGroup);
-    add_switch(stun_, "--stun,!--no-stun", true, "answer STUN requests (default)", kGroup);
-    add_value(stun_port_, "--stun-port", "3478", "PORT",
-              "UDP port for STUN, on the same address (default 3478)", kGroup);
-  }
-
-  void add_identity() {
-    constexpr auto kGroup = "Name, key and certificate";
-    const std::string state = state_directory(environment_);
-    add_value(hostname_, "--hostname", "", "NAME",
-              "what clients call this relay: the DNS name of its certificate or an IP address "
-              "(default: the address in --listen)",
-              kGroup);
-    add_value(key_file_, "-c,--c,--key-file", state.empty() ? "" : state + "/relay.key", "FILE",
-              "the relay's own key, made when missing, in derper's format (default " +
-                  (state.empty() ? std::string("none") : state + "/relay.key") + ")",
-              kGroup);
-    add_value(cert_, "--cert", "", "FILE", "TLS certificate: PEM with the full chain, in any order",
-              kGroup);
-    add_value(key_, "--key", "", "FILE", "private key of --cert (default: it is in the same file)",
-              kGroup);
-    add_value(cert_dir_, "--cert-dir,--certdir", state.empty() ? "" : state + "/certs", "FOLDER",
-              "folder with <hostname>.crt and <hostname>.key, used without --cert; for an IP "
-              "address the pair is made there (default " +
-                  (state.empty() ? std::string("none") : state + "/certs") + ")",
-              kGroup);
-    cert_dir_.name = "cert-dir";
-    add_switch(allow_incomplete_chain_, "--allow-incomplete-chain", false,
-               "serve a certificate without its intermediate: for a private authority that every "
-               "client knows",
-               kGroup);
-    const bool from_systemd = !environment_.get("STATE_DIRECTORY").empty();
-    if (from_systemd) {
-      key_file_.default_source = "environment variable STATE_DIRECTORY";
-      cert_dir_.default_source = key_file_.default_source;
+  Inputs read_inputs(Remarks& remarks) {
+    Inputs inputs(Personality::kDetour, environment_);
+    std::string path = config_file_;
+    if (path.empty()) path = environment_.get(kConfigVariable);
+    if (!path.empty()) {
+      const auto content = environment_.read_file(path);
+      if (content)
+        read_config_file(path, *content, inputs, remarks);
+      else
+        remarks.problems.push_back(fmt::format("configuration file {}", content.error()));
     }
-  }
-
-  void add_relaying() {
-    constexpr auto kGroup = "Relaying";
-    add_switch(derp_, "--derp,!--no-derp", true, "relay (default); --no-derp leaves all but /derp",
-               kGroup);
-    add_value(home_, "--home", "", "PAGE",
-              "what / answers: nothing (a default page), blank, or a URL to go to", kGroup);
-    add_value(workers_, "--workers", fmt::format("{}", environment_.cpus), "N",
-              fmt::format("threads that relay (default: one per CPU, {} here)", environment_.cpus),
-              kGroup);
-    add_value(tcp_write_timeout_, "--tcp-write-timeout", "2s", "TIME",
-              "disconnect a client that takes nothing for that long; 0 is never (default 2s)",
-              kGroup);
-    add_value(tcp_user_timeout_, "--tcp-user-timeout", "15s", "TIME",
-              "disconnect when sent data stays unacknowledged for that long; 0 is the system's "
-              "default (default 15s)",
-              kGroup);
-    add_value(tcp_keepalive_time_, "--tcp-keepalive-time", "10m", "TIME",
-              "idle time before TCP keepalive probes; 0 is off (default 10m)", kGroup);
-    add_value(
-        gather_, "--gather", to_go_text(Config{}.gather), "TIME",
-        "how long a busy worker lets packets gather, which saves CPU; 0 is off, 10ms the most "
-        "(default 200us)",
-        kGroup);
+    read_variables(environment_, inputs, remarks);
+    for (const auto& option : options_) {
+      if (option.option->count() == 0) continue;
+      auto where = fmt::format("option --{}", option.row->name);
+      if (is_list(option.row->kind))
+        inputs.set_texts(*option.row, Origin::kFlag, std::move(where), option.texts);
+      else
+        inputs.set(*option.row, Origin::kFlag, std::move(where), option.text);
+    }
+    return inputs;
   }
 
   [[nodiscard]] std::vector<std::string> long_names() const {
@@ -310,8 +290,10 @@ class ServeCommandLine {
     const auto name = name_in(arg);
     if (name.empty()) return fmt::format("\"{}\" does not belong to any option", arg);
     const auto habit = std::ranges::find(kDerperHabits, name, &DerperHabit::typed);
+    // What stands behind an equals sign may be a secret.
+    const auto shown = habit == kDerperHabits.end() ? arg : arg.substr(0, arg.find('='));
     if (habit != kDerperHabits.end())
-      return fmt::format("unknown option {}: {}", arg, habit->advice);
+      return fmt::format("unknown option {}: {}", shown, habit->advice);
     const auto names = long_names();
     const std::vector<std::string_view> views(names.begin(), names.end());
     const auto meant = suggest(name, views);
@@ -319,34 +301,13 @@ class ServeCommandLine {
                  : fmt::format("unknown option {}", arg);
   }
 
-  [[nodiscard]] Inputs make_inputs() const {
-    return {.listen = listen_.as_input(),
-            .tls = tls_.as_input(),
-            .hostname = hostname_.as_input(),
-            .key_file = key_file_.as_input(),
-            .cert_dir = cert_dir_.as_input(),
-            .cert_file = cert_.as_input(),
-            .cert_key_file = key_.as_input(),
-            .allow_incomplete_chain = allow_incomplete_chain_.as_input(),
-            .http_port = http_port_.as_input(),
-            .stun = stun_.as_input(),
-            .stun_port = stun_port_.as_input(),
-            .derp = derp_.as_input(),
-            .home = home_.as_input(),
-            .workers = workers_.as_input(),
-            .tcp_write_timeout = tcp_write_timeout_.as_input(),
-            .tcp_user_timeout = tcp_user_timeout_.as_input(),
-            .tcp_keepalive_time = tcp_keepalive_time_.as_input(),
-            .gather = gather_.as_input()};
-  }
-
   const Environment& environment_;
   const Program& program_;
   CLI::App app_;
-  Option listen_, tls_, http_port_, stun_, stun_port_;
-  Option hostname_, key_file_, cert_, key_, cert_dir_, allow_incomplete_chain_;
-  Option derp_, home_, workers_, tcp_write_timeout_, tcp_user_timeout_, tcp_keepalive_time_,
-      gather_;
+  std::string config_file_;
+  bool check_only_ = false;
+  bool as_json_ = false;
+  std::deque<Option> options_;  ///< CLI11 points into them.
 };
 
 }  // namespace

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "config/command_line.h"
+#include "support/command_lines.h"
 #include "support/says.h"
 
 namespace detour::config {
@@ -14,17 +16,12 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using test::environment_at;
 using test::says;
+using test::started;
 using Args = std::vector<std::string>;
 
-Environment usual_environment() {
-  Environment environment;
-  environment.variables = {{"HOME", "/home/derp"}};
-  environment.cpus = 4;
-  return environment;
-}
-
-CommandLine parse(const Args& args, const Environment& environment = usual_environment()) {
+CommandLine parse(const Args& args, const Environment& environment = environment_at("/home/derp")) {
   return parse_derper_command_line(args, environment, {.name = "derper", .version = "0.1.0"});
 }
 
@@ -36,10 +33,8 @@ Args served(const Args& more) {
   return args;
 }
 
-Start start_with(const Args& args, const Environment& environment = usual_environment()) {
-  const auto parsed = parse(args, environment);
-  EXPECT_TRUE(parsed.has_value()) << (parsed ? "" : parsed.error().err);
-  return parsed.value_or(Start{});
+Start start_with(const Args& args, const Environment& environment = environment_at("/home/derp")) {
+  return started(parse(args, environment));
 }
 
 TEST(DerperCommandLine, HasDerpersDefaults) {
@@ -142,78 +137,158 @@ TEST(DerperCommandLine, ServesTlsOnPort443AndWithManualCertificates) {
   }
 }
 
-TEST(DerperCommandLine, SaysWhatToWriteInsteadOfLetsEncrypt) {
-  const auto by_default = parse({"-c", "k", "-hostname", "derp.example.com"});
-  ASSERT_FALSE(by_default.has_value());
-  EXPECT_EQ(by_default.error().status, kExitFatal);
-  EXPECT_TRUE(
-      says(by_default.error().err, "-certmode letsencrypt (the default with TLS) is not built"));
-  EXPECT_TRUE(says(by_default.error().err,
-                   "-certmode manual -certdir /home/derp/.cache/tailscale/derper-certs"));
-  EXPECT_TRUE(says(by_default.error().err, "derp.example.com.crt (full chain)"));
-
-  const auto address = parse({"-c", "k", "-hostname", "203.0.113.7", "-certdir", "/x"});
-  ASSERT_FALSE(address.has_value());
-  EXPECT_TRUE(says(address.error().err, "write -certmode manual -certdir /x"));
-
-  const auto gcp = parse({"-c", "k", "-certmode", "gcp", "-a", ":8080"});
-  ASSERT_FALSE(gcp.has_value());
-  EXPECT_TRUE(says(gcp.error().err, "-certmode gcp is not built yet"));
-  const auto nonsense = parse({"-c", "k", "-certmode", "nope", "-a", ":8080"});
-  ASSERT_FALSE(nonsense.has_value());
-  EXPECT_TRUE(says(nonsense.error().err, "-certmode \"nope\": manual, letsencrypt or gcp"));
+TEST(DerperCommandLine, GetsCertificatesFromLetsEncryptByDefault) {
+  const auto start = start_with({"-c", "k", "-hostname", "derp.example.com"});
+  EXPECT_TRUE(start.config.tls);
+  EXPECT_EQ(start.config.cert_mode, CertMode::kLetsEncrypt);
+  EXPECT_EQ(start.config.cert_dir, "/home/derp/.cache/tailscale/derper-certs");
+  EXPECT_EQ(start_with(served({})).config.cert_mode, CertMode::kManual);
 }
 
-TEST(DerperCommandLine, RefusesFlagsThatAreNotBuiltUnlessTheyChangeNothing) {
+TEST(DerperCommandLine, TakesEveryFlagThatDerperHas) {
+  const auto start = start_with({"-c",
+                                 "k",
+                                 "-hostname",
+                                 "derp.example.com",
+                                 "-certmode",
+                                 "gcp",
+                                 "-acme-eab-kid",
+                                 "kid",
+                                 "-acme-eab-key",
+                                 "a-_b",
+                                 "-acme-email",
+                                 "me@example.com",
+                                 "-mesh-psk-file",
+                                 "/psk",
+                                 "-mesh-with",
+                                 "a.example.com,b.example.com:8443/10.0.0.2",
+                                 "-bootstrap-dns-names",
+                                 "a.example,b.example",
+                                 "-unpublished-bootstrap-dns-names",
+                                 "c.example/txt.example",
+                                 "-verify-clients",
+                                 "-verify-client-url",
+                                 "https://x.example/a,b",
+                                 "-verify-client-url-fail-open=false",
+                                 "-socket",
+                                 "/run/a,b.sock",
+                                 "-accept-connection-limit",
+                                 "2.5",
+                                 "-accept-connection-burst",
+                                 "7",
+                                 "-rate-config",
+                                 "/rate.json",
+                                 "-disallow-app-names",
+                                 "one, two words",
+                                 "-ace",
+                                 "-secrets-path-prefix",
+                                 "x",
+                                 "-secrets-cache-dir",
+                                 "/x"});
+  const Config& config = start.config;
+  EXPECT_EQ(config.cert_mode, CertMode::kGcp);
+  EXPECT_EQ(config.acme_eab_kid, "kid");
+  EXPECT_EQ(config.acme_eab_key, "a-_b");
+  EXPECT_EQ(config.acme_email, "me@example.com");
+  EXPECT_EQ(config.mesh_key_file, "/psk");
+  EXPECT_EQ(config.mesh_with,
+            (std::vector<MeshPeer>{{.host = "a.example.com", .dial_host = ""},
+                                   {.host = "b.example.com:8443", .dial_host = "10.0.0.2"}}));
+  EXPECT_EQ(config.bootstrap_dns_names, (Args{"a.example", "b.example"}));
+  EXPECT_EQ(config.unpublished_bootstrap_dns_names, Args{"c.example/txt.example"});
+  EXPECT_TRUE(config.verify_clients);
+  EXPECT_EQ(config.verify_urls, Args{"https://x.example/a,b"}) << "derper has one";
+  EXPECT_FALSE(config.verify_fail_open);
+  EXPECT_EQ(config.tailscaled_sockets, Args{"/run/a,b.sock"}) << "derper has one";
+  EXPECT_EQ(config.accept_connections_per_second, 2.5);
+  EXPECT_EQ(config.accept_connections_burst, 7U);
+  EXPECT_EQ(config.rate_config_file, "/rate.json");
+  EXPECT_EQ(config.disallowed_app_names, (Args{"one", "two words"}));
+  EXPECT_TRUE(config.ace);
+
+  const auto plain = start_with(served({})).config;
+  EXPECT_FALSE(plain.verify_clients);
+  EXPECT_TRUE(plain.verify_fail_open) << "derper's default";
+  EXPECT_TRUE(std::isinf(plain.accept_connections_per_second));
+  EXPECT_EQ(plain.accept_connections_burst, 9223372036854775807U);
+  EXPECT_FALSE(plain.dev);
+}
+
+TEST(DerperCommandLine, ForDevelopmentServesPlainHttpWithAThrowAwayKey) {
+  Environment environment = environment_at("/home/derp");
+  environment.file_exists = [](const std::string&) { return true; };
+  environment.variables["TAILSCALE_DERPER_MESH_KEY"] = std::string(64, 'a');
+  const auto start = start_with(
+      {"-dev", "-a", "127.0.0.1:443", "-c", "k", "-mesh-with", "a.example"}, environment);
+  EXPECT_TRUE(start.config.dev);
+  EXPECT_EQ(start.config.listen, (ListenAddress{.host = "", .port = 3340}));
+  EXPECT_FALSE(start.config.tls);
+  EXPECT_EQ(start.config.key_file, "");
+  EXPECT_EQ(start.config.mesh_key, std::string(64, 'a'));
+  EXPECT_EQ(start.config.mesh_key_file, "") << "derper does not read it with -dev";
+  EXPECT_TRUE(start_with({"-dev", "-certmode", "manual"}, environment).config.tls);
+
+  const auto without = start_with(served({}), environment);
+  EXPECT_EQ(without.config.mesh_key, "") << "the variable is for -dev";
+  EXPECT_EQ(without.config.mesh_key_file, "/home/derp/keys/derp-mesh.key");
+
+  environment.variables["TAILSCALE_DERPER_MESH_KEY"] = std::string(63, 'a');
+  const auto refused = parse({"-dev"}, environment);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_TRUE(says(refused.error().err, "TAILSCALE_DERPER_MESH_KEY"));
+  EXPECT_FALSE(says(refused.error().err, std::string(63, 'a'))) << "a key is never printed";
+}
+
+TEST(DerperCommandLine, RefusesWhatDoesNotGoTogether) {
   struct Case {
-    std::string_view flag;
-    Args fine;  ///< Its default, in another spelling where there is one.
-    Args refused;
+    Args args;
+    std::string_view says;
+  };
+  const Args acme = {"-c", "k", "-certdir", "certs", "-hostname"};
+  const auto with = [](Args args, const Args& more) {
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
   };
   const Case kCases[] = {
-      {"-accept-connection-burst",
-       {"-accept-connection-burst", "0x7fffffffffffffff"},
-       {"-accept-connection-burst", "5"}},
-      {"-accept-connection-limit",
-       {"-accept-connection-limit", "inf"},
-       {"-accept-connection-limit", "5"}},
-      {"-ace", {"-ace=false"}, {"-ace"}},
-      {"-acme-eab-key", {"-acme-eab-key", ""}, {"-acme-eab-key", "x"}},
-      {"-acme-eab-kid", {"-acme-eab-kid="}, {"-acme-eab-kid", "x"}},
-      {"-acme-email", {"-acme-email="}, {"-acme-email", "x"}},
-      {"-acme-ip-certs", {"-acme-ip-certs=0"}, {"-acme-ip-certs"}},
-      {"-bootstrap-dns-names", {"-bootstrap-dns-names="}, {"-bootstrap-dns-names", "x"}},
-      {"-dev", {"-dev=F"}, {"-dev"}},
-      {"-disallow-app-names", {"-disallow-app-names="}, {"-disallow-app-names", "x"}},
-      {"-mesh-psk-file", {"-mesh-psk-file="}, {"-mesh-psk-file", "x"}},
-      {"-mesh-with", {"-mesh-with="}, {"-mesh-with", "x"}},
-      {"-rate-config", {"-rate-config="}, {"-rate-config", "x"}},
-      {"-secrets-cache-dir",
-       {"-secrets-cache-dir", "/home/derp/.cache/derper-secrets"},
-       {"-secrets-cache-dir", "x"}},
-      {"-secrets-path-prefix",
-       {"-secrets-path-prefix", "prod/derp"},
-       {"-secrets-path-prefix", "x"}},
-      {"-secrets-url", {"-secrets-url="}, {"-secrets-url", "x"}},
-      {"-socket", {"-socket="}, {"-socket", "x"}},
-      {"-unpublished-bootstrap-dns-names",
-       {"-unpublished-bootstrap-dns-names="},
-       {"-unpublished-bootstrap-dns-names", "x"}},
-      {"-verify-client-url", {"-verify-client-url="}, {"-verify-client-url", "x"}},
-      {"-verify-client-url-fail-open",
-       {"-verify-client-url-fail-open=1"},
-       {"-verify-client-url-fail-open=false"}},
-      {"-verify-clients", {"-verify-clients=false"}, {"-verify-clients"}},
+      {served({"-mesh-with", "a.example"}), "-mesh-with needs the key that the relays share"},
+      {served({"-mesh-psk-file", "k", "-mesh-with", "a/b/c"}),
+       "\"a/b/c\": a name, or name/address"},
+      {served({"-mesh-psk-file", "k", "-mesh-with", "https://a.example"}),
+       "a name, or name/address"},
+      {served({"-mesh-psk-file", "k", "-mesh-with", "a.example:0"}), "\"0\" is no port"},
+      {served({"-acme-ip-certs"}), "-acme-ip-certs needs -certmode letsencrypt"},
+      {with(acme, {"203.0.113.7"}), "-certmode manual for a certificate that is made here"},
+      {with(acme, {"203.0.113.7", "-certmode", "gcp", "-acme-eab-kid", "x", "-acme-eab-key", "x",
+                   "-acme-email", "x"}),
+       "needs a DNS name as -hostname"},
+      {with(acme, {"a.example", "-certmode", "gcp", "-acme-eab-kid", "x", "-acme-eab-key", "x"}),
+       "needs -acme-email"},
+      {with(acme, {"a.example", "-certmode", "gcp", "-acme-email", "x"}), "needs -acme-eab-kid"},
+      {with(acme, {"a.example", "-acme-eab-kid", "x"}), "belong together"},
+      {with(acme, {"a.example", "-acme-eab-kid", "x", "-acme-eab-key", "secr et"}),
+       "a key in base64"},
+      {served({"-secrets-url", "https://x.example"}), "setec server is not built"},
+      {served({"-verify-client-url", "x.example"}), "-verify-client-url \"x.example\": a URL that"},
+      {served({"-accept-connection-limit", "NaN"}), "-accept-connection-limit \"NaN\""},
+      {served({"-accept-connection-limit", "-1"}), "a number that is not negative"},
+      {served({"-accept-connection-burst", "-1"}), "a number from 0 to"},
+      {served({"-disallow-app-names", std::string(33, 'x')}), "at most 32 printable"},
+      {{"-c", "k", "-a", ":8080", "-certmode", "nope"},
+       "-certmode \"nope\": manual, letsencrypt or"},
   };
-  for (const auto& [flag, fine, refused] : kCases) {
-    SCOPED_TRACE(flag);
-    EXPECT_TRUE(parse(served(fine)).has_value());
-    const auto parsed = parse(served(refused));
+  for (const auto& [args, expected] : kCases) {
+    SCOPED_TRACE(testing::PrintToString(args));
+    const auto parsed = parse(args);
     ASSERT_FALSE(parsed.has_value());
     EXPECT_EQ(parsed.error().status, kExitFatal);
-    EXPECT_TRUE(says(parsed.error().err, std::string(flag) + " is not built yet: "));
-    EXPECT_TRUE(parsed.error().out.empty());
+    EXPECT_TRUE(says(parsed.error().err, expected));
+    EXPECT_FALSE(says(parsed.error().err, "secr et")) << "a key is never printed";
   }
+  EXPECT_TRUE(parse(with(acme, {"203.0.113.7", "-acme-ip-certs"})).has_value());
+  EXPECT_TRUE(parse(served({"-disallow-app-names", std::string(32, 'x')})).has_value());
+  EXPECT_TRUE(parse({"-c", "k", "-a", ":8080", "-certmode", "gcp"}).has_value())
+      << "without TLS there is no certificate";
+  EXPECT_TRUE(parse(served({"-secrets-url="})).has_value());
 }
 
 TEST(DerperCommandLine, ExitsAsDerperDoes) {
@@ -272,7 +347,7 @@ TEST(DerperCommandLine, ChecksValuesAndSaysAllThatIsWrongTogether) {
     EXPECT_EQ(parsed.error().status, kExitFatal);
     EXPECT_TRUE(says(parsed.error().err, expected));
   }
-  const auto two = parse(served({"-home", "x", "-stun-port", "70000", "-verify-clients"}));
+  const auto two = parse(served({"-home", "x", "-stun-port", "70000", "-mesh-with", "a"}));
   ASSERT_FALSE(two.has_value());
   EXPECT_EQ(std::ranges::count(two.error().err, '\n'), 3);
 }
@@ -291,7 +366,7 @@ TEST(DerperCommandLine, TakesTheLimitsThemselves) {
 }
 
 TEST(DerperCommandLine, TakesDefaultsFromTheEnvironment) {
-  Environment environment = usual_environment();
+  Environment environment = environment_at("/home/derp");
   environment.variables["XDG_CACHE_HOME"] = "/cache";
   environment.is_root = true;
   const auto start = start_with({"-certmode", "manual"}, environment);
@@ -319,7 +394,7 @@ TEST(DerperCommandLine, ReadsTheQueueDepthVariable) {
                              {"0x40", 64}, {"65536", 65536}, {"65537", 0}, {"abc", 0}};
   for (const auto& [text, depth] : kCases) {
     SCOPED_TRACE(text);
-    Environment environment = usual_environment();
+    Environment environment = environment_at("/home/derp");
     environment.variables["TS_DEBUG_DERP_PER_CLIENT_SEND_QUEUE_DEPTH"] = text;
     const auto parsed = parse(served({}), environment);
     ASSERT_EQ(parsed.has_value(), depth != 0);
@@ -332,7 +407,7 @@ TEST(DerperCommandLine, ReadsTheQueueDepthVariable) {
 }
 
 TEST(DerperCommandLine, ReadsTheVariablesForDebugPages) {
-  Environment environment = usual_environment();
+  Environment environment = environment_at("/home/derp");
   environment.variables["TS_DEBUG_KEY_PATH"] = "/debug.key";
   environment.variables["TS_ALLOW_DEBUG_IP"] = "192.0.2.7";
   environment.variables["TS_DEBUG_TRUSTED_CIDRS"] = "192.0.2.0/24,2001:db8::/32";
@@ -354,7 +429,7 @@ TEST(DerperCommandLine, ReadsTheVariablesForDebugPages) {
 }
 
 TEST(DerperCommandLine, TakesTheOverrideForPrivateAuthoritiesFromTheEnvironment) {
-  Environment environment = usual_environment();
+  Environment environment = environment_at("/home/derp");
   environment.variables["DETOUR_ALLOW_INCOMPLETE_CHAIN"] = "1";
   EXPECT_TRUE(start_with(served({}), environment).config.allow_incomplete_chain);
   EXPECT_FALSE(start_with(served({"-allow-incomplete-chain=false"}), environment)
@@ -368,16 +443,15 @@ TEST(DerperCommandLine, WarnsOfWhatWouldOtherwiseBeIgnoredSilently) {
   EXPECT_TRUE(stray.config.stun && stray.config.derp) << "as derper reads it";
   EXPECT_TRUE(says(stray.warnings, "the flags end at the argument \"false\""));
 
-  Environment environment = usual_environment();
+  Environment environment = environment_at("/home/derp");
   environment.file_exists = [](const std::string& path) {
     return path == "/home/derp/keys/derp-mesh.key";
   };
-  EXPECT_TRUE(says(start_with(served({}), environment).warnings,
-                   "the mesh key /home/derp/keys/derp-mesh.key is not used"));
-  environment = usual_environment();
+  EXPECT_EQ(start_with(served({}), environment).config.mesh_key_file,
+            "/home/derp/keys/derp-mesh.key");
+  environment = environment_at("/home/derp");
   environment.variables["DERP_DEBUG_LOGS"] = "1";
-  EXPECT_TRUE(
-      says(start_with(served({}), environment).warnings, "DERP_DEBUG_LOGS is not built yet"));
+  EXPECT_TRUE(says(start_with(served({}), environment).warnings, "DERP_DEBUG_LOGS is not built"));
 }
 
 TEST(DerperCommandLine, NeedsNoGoodHostNameWithoutTls) {
@@ -387,11 +461,11 @@ TEST(DerperCommandLine, NeedsNoGoodHostNameWithoutTls) {
 }
 
 TEST(Describe, NamesEachValueThatWasSetWithItsSource) {
-  Environment environment = usual_environment();
+  Environment environment = environment_at("/home/derp");
   environment.variables["TS_ALLOW_DEBUG_IP"] = "192.0.2.7";
   const auto lines = describe(start_with(served({"-a", "\":8443\""}), environment));
   EXPECT_TRUE(says(lines, "setting: listen = :8443 (from flag -a)"));
-  EXPECT_TRUE(says(lines, "setting: certdir = certs (from flag -certdir)"));
+  EXPECT_TRUE(says(lines, "setting: cert-dir = certs (from flag -certdir)"));
   EXPECT_TRUE(
       says(lines, "debug-allow-ip = 192.0.2.7 (from environment variable TS_ALLOW_DEBUG_IP)"));
   EXPECT_TRUE(says(lines.back(), "left at their defaults: "));

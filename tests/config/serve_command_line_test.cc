@@ -6,30 +6,24 @@
 #include <vector>
 
 #include "config/command_line.h"
+#include "support/command_lines.h"
 #include "support/says.h"
 
 namespace detour::config {
 namespace {
 
 using std::chrono::seconds;
+using test::environment_at;
 using test::says;
+using test::started;
 using Args = std::vector<std::string>;
 
-Environment usual_environment() {
-  Environment environment;
-  environment.variables = {{"HOME", "/home/me"}};
-  environment.cpus = 4;
-  return environment;
-}
-
-CommandLine parse(const Args& args, const Environment& environment = usual_environment()) {
+CommandLine parse(const Args& args, const Environment& environment = environment_at("/home/me")) {
   return parse_serve_command_line(args, environment, {.name = "detour", .version = "0.1.0"});
 }
 
-Start start_with(const Args& args, const Environment& environment = usual_environment()) {
-  const auto parsed = parse(args, environment);
-  EXPECT_TRUE(parsed.has_value()) << (parsed ? "" : parsed.error().err);
-  return parsed.value_or(Start{});
+Start start_with(const Args& args, const Environment& environment = environment_at("/home/me")) {
+  return started(parse(args, environment));
 }
 
 TEST(ServeCommandLine, HasSensibleDefaults) {
@@ -144,7 +138,7 @@ TEST(ServeCommandLine, KeepsItsStateWhereItBelongs) {
   };
   for (const auto& [name, variables, is_root, key_file] : kCases) {
     SCOPED_TRACE(name);
-    Environment environment = usual_environment();
+    Environment environment = environment_at("/home/me");
     environment.variables = variables;
     environment.is_root = is_root;
     const auto parsed = parse({"--hostname", "derp.example.com"}, environment);
@@ -169,9 +163,9 @@ TEST(ServeCommandLine, SaysWhatWasProbablyMeant) {
       {{"--nonsense"}, "unknown option --nonsense\n"},
       {{"-hostname", "x"}, "unknown option -hostname: write it with two dashes, --hostname"},
       {{"-hostname=x"}, "write it with two dashes, --hostname=x"},
-      {{"-certmode", "manual"}, "unknown option -certmode: leave it out"},
-      {{"--certmode", "manual"}, "unknown option --certmode: leave it out"},
-      {{"--verify-clients"}, "not built yet"},
+      {{"-certmode", "manual"}, "unknown option -certmode: write it with two dashes, --certmode"},
+      {{"--dev"}, "use --listen 127.0.0.1:3340 --no-tls"},
+      {{"--mesh-key=secret"}, "unknown option --mesh-key: others could read it"},
       {{"--version"}, "detour version"},
       {{"false"}, "\"false\" does not belong to any option"},
       {{"--stun-port"}, "option --stun-port needs a value"},

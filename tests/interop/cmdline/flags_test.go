@@ -72,6 +72,32 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+// derperFlags are all flags of derper v1.102.5.
+var derperFlags = []string{"a", "accept-connection-burst", "accept-connection-limit", "ace", "acme-eab-key", "acme-eab-kid",
+	"acme-email", "acme-ip-certs", "bootstrap-dns-names", "c", "certdir", "certmode", "derp", "dev", "home", "hostname",
+	"http-port", "mesh-psk-file", "mesh-with", "rate-config", "secrets-cache-dir", "secrets-path-prefix", "secrets-url",
+	"socket", "stun", "stun-port", "tcp-keepalive-time", "tcp-user-timeout", "tcp-write-timeout",
+	"unpublished-bootstrap-dns-names", "verify-client-url", "verify-client-url-fail-open", "verify-clients", "version"}
+
+// Nothing that derper has may be missing from the list above, nor anything that v1.104 added.
+func TestDerperHasNoOtherFlags(t *testing.T) {
+	t.Parallel()
+	r := runBinary(t, relay.DerperBinary(t), t.TempDir(), nil, "-h")
+	var have []string
+	for line := range strings.Lines(r.errOut) {
+		if name, ok := strings.CutPrefix(line, "  -"); ok {
+			have = append(have, strings.Fields(name)[0])
+		}
+	}
+	if slices.Sort(have); !slices.Equal(have, derperFlags) {
+		t.Errorf("derper's flags are %q, the list has %q", have, derperFlags)
+	}
+	ours := runBinary(t, relay.Binary(t), t.TempDir(), nil, "-disallow-app-names=x", "-version")
+	if want := 0; !relay.IsDerper() && ours.status != want {
+		t.Errorf("-disallow-app-names of v1.104: status %d, want %d", ours.status, want)
+	}
+}
+
 func TestHelpNamesEveryFlag(t *testing.T) {
 	t.Parallel()
 	for _, flag := range []string{"-h", "-help", "--help", "--h"} {
@@ -82,8 +108,7 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 		if !strings.HasPrefix(r.errOut, "Usage of ") || r.out != "" {
 			t.Errorf("%s: stdout %q, stderr %q; want the usage on stderr", flag, r.out, r.errOut)
 		}
-		for _, name := range []string{"a", "c", "certdir", "certmode", "derp", "home", "hostname", "http-port", "stun", "stun-port",
-			"tcp-keepalive-time", "tcp-user-timeout", "tcp-write-timeout", "version"} {
+		for _, name := range derperFlags {
 			if !strings.Contains(r.errOut, "\n  -"+name+" ") && !strings.Contains(r.errOut, "\n  -"+name+"\n") {
 				t.Errorf("%s: the usage does not name -%s", flag, name)
 			}
@@ -131,6 +156,13 @@ func TestFlagSyntaxIsGos(t *testing.T) {
 		{"-tcp-write-timeout 7\u00b5s -version", 0, ""},
 		{"-tcp-user-timeout 15s -tcp-keepalive-time 10m0s -version", 0, ""},
 		{"-home blank -certmode manual -certdir x -hostname y -c z -version", 0, ""},
+		{"-accept-connection-limit 2.5e3 -accept-connection-burst 5 -version", 0, ""},
+		{"-accept-connection-limit inf -version", 0, ""},
+		{"-accept-connection-limit 0x1p-2 -version", 0, ""},
+		{"-ace -acme-ip-certs -dev -verify-clients -verify-client-url-fail-open=false -version", 0, ""},
+		{"-acme-eab-key x -acme-eab-kid x -acme-email x -mesh-psk-file x -mesh-with x -rate-config x -socket x -version", 0, ""},
+		{"-bootstrap-dns-names x -unpublished-bootstrap-dns-names x -verify-client-url x -version", 0, ""},
+		{"-secrets-url x -secrets-path-prefix x -secrets-cache-dir x -version", 0, ""},
 		{"-version -nope", 2, "flag provided but not defined: -nope"},
 		{"-version ignored -nope", 0, ""},
 		{"-version -- -nope", 0, ""},
@@ -154,6 +186,10 @@ func TestFlagSyntaxIsGos(t *testing.T) {
 		{"-stun=yes -version", 2, `invalid boolean value "yes" for -stun: parse error`},
 		{"-derp=2 -version", 2, `invalid boolean value "2" for -derp: parse error`},
 		{"-version=maybe", 2, `invalid boolean value "maybe" for -version: parse error`},
+		{"-accept-connection-limit x -version", 2, `invalid value "x" for flag -accept-connection-limit: parse error`},
+		{"-accept-connection-limit 1e999 -version", 2, `invalid value "1e999" for flag -accept-connection-limit: value out of range`},
+		{"-accept-connection-burst 1.5 -version", 2, `invalid value "1.5" for flag -accept-connection-burst: parse error`},
+		{"-verify-clients=x -version", 2, `invalid boolean value "x" for -verify-clients: parse error`},
 		{"-tcp-write-timeout 5 -version", 2, `invalid value "5" for flag -tcp-write-timeout: parse error`},
 		{"-tcp-write-timeout 2sec -version", 2, `invalid value "2sec" for flag -tcp-write-timeout: parse error`},
 		{"-tcp-user-timeout= -version", 2, `invalid value "" for flag -tcp-user-timeout: parse error`},
@@ -197,6 +233,10 @@ func TestStartUpErrorsEndWithStatus1(t *testing.T) {
 	t.Cleanup(func() { busy.Close() })
 	busyPort := fmt.Sprint(busy.Addr().(*net.TCPAddr).Port)
 	free := fmt.Sprintf("127.0.0.1:%d", relay.FreePort(t, "127.0.0.1"))
+	psk := filepath.Join(t.TempDir(), "psk")
+	if err := os.WriteFile(psk, []byte(strings.Repeat("a", 64)), 0600); err != nil {
+		t.Fatal(err)
+	}
 	cases := []struct {
 		name string
 		args []string
@@ -210,6 +250,13 @@ func TestStartUpErrorsEndWithStatus1(t *testing.T) {
 		{"an address that is not ours", []string{"-hostname", "127.0.0.1", "-a", "192.0.2.1:4443"}, []string{"192.0.2.1"}},
 		{"an HTTP port that is taken", []string{"-hostname", "127.0.0.1", "-a", free, "-http-port", busyPort}, []string{busyPort, "in use"}},
 		{"an unknown certificate mode", []string{"-hostname", "127.0.0.1", "-a", "127.0.0.1:443", "-certmode", "nope"}, []string{"nope"}},
+		{"meshing without the mesh key", []string{"-hostname", "127.0.0.1", "-a", free, "-mesh-with", "relay.interop.test"}, []string{"mesh-with", "mesh-psk-file"}},
+		{"meshing with three parts", []string{"-hostname", "127.0.0.1", "-a", free, "-mesh-psk-file", psk, "-mesh-with", "a/b/c"}, []string{"a/b/c"}},
+		{"certificates for IP addresses by hand", []string{"-hostname", "127.0.0.1", "-a", free, "-acme-ip-certs"}, []string{"acme-ip-certs", "letsencrypt"}},
+		{"an IP address and letsencrypt", []string{"-hostname", "127.0.0.1", "-a", "127.0.0.1:443", "-certmode", "letsencrypt"}, []string{"certmode", "manual", "acme-ip-certs"}},
+		{"an IP address and gcp", []string{"-hostname", "127.0.0.1", "-a", "127.0.0.1:443", "-certmode", "gcp"}, []string{"certmode", "gcp", "dns name"}},
+		{"gcp without its account", []string{"-hostname", "relay.interop.test", "-a", "127.0.0.1:443", "-certmode", "gcp"}, []string{"acme-eab-kid", "acme-eab-key"}},
+		{"gcp without an address", []string{"-hostname", "relay.interop.test", "-a", "127.0.0.1:443", "-certmode", "gcp", "-acme-eab-kid", "x", "-acme-eab-key", "eA"}, []string{"acme-email"}},
 		{"an unknown home page", []string{"-hostname", "127.0.0.1", "-a", free, "-home", "ftp://x"}, []string{"home", "ftp://x"}},
 		{"a host without a certificate", []string{"-hostname", "relay.interop.test", "-a", free}, []string{"relay.interop.test.crt"}},
 	}
