@@ -66,7 +66,8 @@ Client::~Client() {
 
 Outcome<void> Client::connect(const DialOptions& options, TimePoint deadline) {
   const TimePoint start = Clock::now();
-  auto connection = dial_tcp(options.host, options.port, deadline, options.receive_buffer);
+  const std::string& address = options.address.empty() ? options.host : options.address;
+  auto connection = dial_tcp(address, options.port, deadline, options.receive_buffer);
   if (!connection) return std::unexpected(std::move(connection.error()));
   fd_ = std::move(connection->fd);
   relay_.address = std::move(connection->address);

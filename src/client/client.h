@@ -22,6 +22,8 @@ namespace detour::client {
 struct DialOptions {
   std::string host = {};  ///< Name, or IP address without brackets.
   std::uint16_t port = 443;
+  /// Where to connect instead of looking `host` up: name or IP literal; empty: `host`.
+  std::string address = {};
   /// TLS, unless the relay stands behind something that ends TLS for it.
   bool use_tls = true;
   TlsSettings tls = {};
