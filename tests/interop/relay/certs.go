@@ -33,7 +33,13 @@ type Leaf struct {
 func NewCA() *CA { return newCA("Interop Test Root", nil) }
 
 // Intermediate makes an authority below ca.
-func (ca *CA) Intermediate() *CA { return newCA("Interop Test Intermediate", ca) }
+func (ca *CA) Intermediate() *CA {
+	name := "Interop Test Intermediate"
+	if ca.Chain != "" {
+		name = "Lower " + ca.Cert.Subject.CommonName
+	}
+	return newCA(name, ca)
+}
 
 func newCA(name string, parent *CA) *CA {
 	priv := newKey()
@@ -89,6 +95,15 @@ func (ca *CA) Issue(l Leaf) (certificate, privateKey string) {
 	}
 	cert := sign(template, ca.Cert, l.Key, ca.Key)
 	return certPEM(cert), KeyPEM(l.Key)
+}
+
+// SelfSigned makes a certificate that vouches for itself and is no authority, as derper makes one for
+// an IP address, and gives it with its key as PEM.
+func SelfSigned(l Leaf) (certificate, privateKey string) {
+	self := &CA{Key: newKey()}
+	self.Cert = &x509.Certificate{Subject: pkix.Name{CommonName: l.Names[0]}}
+	l.Key = self.Key
+	return self.Issue(l)
 }
 
 // For issues a certificate for these names with its full chain, and its key.

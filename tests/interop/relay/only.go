@@ -18,7 +18,6 @@ var detourOnly = map[string]string{
 	"certificates are checked for their chain":                    "v1.102 serves a leaf without its intermediate",
 	"one missing file of two is no reason to overwrite the other": "v1.102 makes new ones without a word",
 	"self-signed certificates last ten years":                     "those of v1.102 last one year",
-	"settings come from the environment and from a file":          "v1.102 has flags alone, and no `config`, `--check` or reload but for -rate-config",
 	"app names are checked":                                       "since v1.104 AppName is at most 32 bytes of printable ASCII, or the login is refused; v1.102 takes anything",
 }
 
