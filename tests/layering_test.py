@@ -27,8 +27,9 @@ ARROWS = {
     "admin": ["http", "relay"],
     "acme": ["http", "net"],
     "config": ["base", "crypto"],
+    "doctor": ["client", "acme", "stun", "http", "config"],
     "server": ["relay", "net", "derp", "stun", "http", "metrics", "client", "admin", "acme", "config"],
-    "cli": ["server", "client", "config"],
+    "cli": ["server", "client", "config", "doctor"],
 }
 
 # Folders that decide and leave the doing to others: no socket, file, thread, or log of their own.
@@ -38,7 +39,7 @@ DOES_THINGS = re.compile(
     r"thread|fstream|iostream|filesystem|pthread\.h|openssl/ssl\.h|openssl/bio\.h|curl/.*|spdlog/.*)$"
 )
 
-THIRD_PARTY = re.compile(r"(openssl|sodium|sodium\.h|fmt|spdlog|nlohmann|boost|CLI|curl|wslay|intel-ipsec-mb\.h)(/|$)")
+THIRD_PARTY = re.compile(r"(openssl|sodium|sodium\.h|fmt|spdlog|nlohmann|boost|CLI|curl|wslay|yaml-cpp|intel-ipsec-mb\.h)(/|$)")
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(?:"([^"]+)"|<([^>]+)>)', re.MULTILINE)
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)

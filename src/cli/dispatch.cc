@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/doctor.h"
 #include "cli/ping.h"
 #include "cli/serve.h"
 #include "cli/subcommand.h"
@@ -30,6 +31,7 @@ constexpr std::array kSubcommands = std::to_array<Subcommand>({
     {"serve", "Run the relay: DERP over TLS, and STUN", run_serve},
     {"config", "Print every setting of a relay, and where each value is from", run_config},
     {"ping", "Relay packets between two throw-away clients, and time them", run_ping},
+    {"doctor", "Find out why a relay does not work, and what mends it", run_doctor},
     {"version", "Print the version", run_version},
     {"help", "Print this text", run_help},
 });
