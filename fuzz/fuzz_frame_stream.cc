@@ -38,6 +38,22 @@ void read_as_everything(Bytes payload) {
     DETOUR_CHECK(
         std::ranges::equal(std::span(frame).subspan(kFrameHeaderSize, same), payload.first(same)));
   }
+  if (const auto forward = read_forward_packet(payload)) {
+    std::array<std::uint8_t, kForwardPacketHeadSize> head;
+    write_forward_packet_head(head, forward->source, forward->destination, forward->packet.size());
+    DETOUR_CHECK(std::ranges::equal(std::span(head).subspan(kFrameHeaderSize),
+                                    payload.first(2 * detour::crypto::kKeySize)));
+  }
+  if (const auto present = read_peer_present(payload)) {
+    std::array<std::uint8_t, kPeerPresentFrameMax> frame;
+    const auto size = write_peer_present(frame, *present);
+    // All parts are there, and the name is no longer than we write it.
+    const bool whole = payload.size() >= 52 && payload[51] <= kAppNameSizeMax &&
+                       payload.size() >= 52U + payload[51];
+    DETOUR_CHECK(!whole || std::ranges::equal(
+                               std::span(frame).subspan(kFrameHeaderSize, size - kFrameHeaderSize),
+                               payload.first(size - kFrameHeaderSize)));
+  }
   if (const auto key = read_server_key(payload)) {
     const auto frame = encode_server_key(*key);
     DETOUR_CHECK(std::ranges::equal(std::span(frame).subspan(kFrameHeaderSize),

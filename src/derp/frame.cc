@@ -97,6 +97,46 @@ Result<RecvPacket> read_recv_packet(std::span<const std::uint8_t> payload) {
                     .packet = payload.subspan(kKeySize)};
 }
 
+Result<ForwardPacket> read_forward_packet(std::span<const std::uint8_t> payload) {
+  if (payload.size() < 2 * kKeySize) return fail(ErrorCode::kFrameTooSmall);
+  return ForwardPacket{.source = NodePublic::from_bytes(payload.first<kKeySize>()),
+                       .destination = NodePublic::from_bytes(payload.subspan<kKeySize, kKeySize>()),
+                       .packet = payload.subspan(2 * kKeySize)};
+}
+
+Result<PeerPresent> read_peer_present(std::span<const std::uint8_t> payload) {
+  if (payload.size() < kKeySize) return fail(ErrorCode::kFrameTooSmall);
+  PeerPresent present{.peer = NodePublic::from_bytes(payload.first<kKeySize>())};
+  payload = payload.subspan(kKeySize);
+  if (payload.size() < kIpSize + 2) return present;
+  std::copy_n(payload.begin(), kIpSize, present.address.begin());
+  present.port = read_be16(payload.subspan<kIpSize, 2>());
+  payload = payload.subspan(kIpSize + 2);
+  if (payload.empty()) return present;
+  present.flags = payload[0];
+  if (payload.size() < 2 || payload.size() - 2 < payload[1]) return present;
+  present.app_name = as_text(payload.subspan(2, payload[1]));
+  return present;
+}
+
+std::size_t write_peer_present(std::span<std::uint8_t, kPeerPresentFrameMax> out,
+                               const PeerPresent& present) {
+  const auto name = as_bytes(present.app_name.substr(0, kAppNameSizeMax));
+  const std::size_t size = kPeerPresentFrameMax - kAppNameSizeMax + name.size();
+  write_frame_header(out.first<kFrameHeaderSize>(),
+                     {.type = FrameType::kPeerPresent,
+                      .payload_size = static_cast<std::uint32_t>(size - kFrameHeaderSize)});
+  const auto key = present.peer.bytes();
+  auto at = std::copy(key.begin(), key.end(), out.begin() + kFrameHeaderSize);
+  at = std::copy(present.address.begin(), present.address.end(), at);
+  *at++ = static_cast<std::uint8_t>(present.port >> 8U);
+  *at++ = static_cast<std::uint8_t>(present.port & 0xffU);
+  *at++ = present.flags;
+  *at++ = static_cast<std::uint8_t>(name.size());
+  std::copy(name.begin(), name.end(), at);
+  return size;
+}
+
 Result<PeerGone> read_peer_gone(std::span<const std::uint8_t> payload) {
   if (payload.size() < kKeySize) return fail(ErrorCode::kFrameTooSmall);
   // Relays before v1.40 sent no reason.

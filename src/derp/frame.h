@@ -106,6 +106,41 @@ struct RecvPacket {
 };
 [[nodiscard]] Result<RecvPacket> read_recv_packet(std::span<const std::uint8_t> payload);
 
+/// A ForwardPacket (mesh peer to relay): source key (32 bytes), destination key (32), packet.
+struct ForwardPacket {
+  crypto::NodePublic source;  ///< As the mesh peer says; not proven by any handshake with us.
+  crypto::NodePublic destination;
+  std::span<const std::uint8_t> packet;  ///< Points into the frame that was read.
+};
+/// Fails with kFrameTooSmall below 64 bytes.
+[[nodiscard]] Result<ForwardPacket> read_forward_packet(std::span<const std::uint8_t> payload);
+
+/// What a relay says about its clients to mesh peers that watch it.
+enum class PeerFlag : std::uint8_t {
+  kRegular = 0x01,  ///< Only when no other flag is set.
+  kMeshPeer = 0x02,
+  kProber = 0x04,
+  kNotIdeal = 0x08,
+};
+
+inline constexpr std::size_t kIpSize = 16;
+inline constexpr std::size_t kAppNameSizeMax = 32;
+
+/// A PeerPresent (relay to mesh peer): key (32 bytes), IP address (16, IPv4 as ::ffff:a.b.c.d),
+/// port (2), flags (1), size of the app name (1), app name (0 to 32).
+///
+/// Relays before v1.104 end it behind the flags, before v1.70 behind the port, before v1.48 behind
+/// the key; what is missing is zero here. What follows the app name is ignored.
+struct PeerPresent {
+  crypto::NodePublic peer{};
+  std::array<std::uint8_t, kIpSize> address{};
+  std::uint16_t port = 0;
+  std::uint8_t flags = 0;  ///< PeerFlag values, or-ed.
+  std::string_view app_name{};
+};
+/// Fails with kFrameTooSmall below 32 bytes. The app name points into `payload`.
+[[nodiscard]] Result<PeerPresent> read_peer_present(std::span<const std::uint8_t> payload);
+
 /// A PeerGone: key (32 bytes), reason (1 byte; absent means kDisconnected).
 struct PeerGone {
   crypto::NodePublic peer;
@@ -120,6 +155,10 @@ inline constexpr std::size_t kPeerGoneFrameSize = kFrameHeaderSize + crypto::kKe
 inline constexpr std::size_t kPongFrameSize = kFrameHeaderSize + kPingSize;
 /// Header and source key in front of a relayed packet.
 inline constexpr std::size_t kRecvPacketHeadSize = kFrameHeaderSize + crypto::kKeySize;
+/// Header, source key and destination key in front of a packet for a mesh peer's client.
+inline constexpr std::size_t kForwardPacketHeadSize = kFrameHeaderSize + 2 * crypto::kKeySize;
+inline constexpr std::size_t kPeerPresentFrameMax =
+    kFrameHeaderSize + crypto::kKeySize + kIpSize + 2 + 1 + 1 + kAppNameSizeMax;
 
 using ServerKeyFrame = std::array<std::uint8_t, kServerKeyFrameSize>;
 using PeerGoneFrame = std::array<std::uint8_t, kPeerGoneFrameSize>;
@@ -142,6 +181,11 @@ using PingData = std::array<std::uint8_t, kPingSize>;
 [[nodiscard]] RestartingFrame encode_restarting(std::uint32_t reconnect_in_ms,
                                                 std::uint32_t try_for_ms);
 inline constexpr std::array<std::uint8_t, kFrameHeaderSize> kKeepAliveFrame = {0x06, 0, 0, 0, 0};
+inline constexpr std::array<std::uint8_t, kFrameHeaderSize> kWatchConnsFrame = {0x10, 0, 0, 0, 0};
+/// Writes a whole PeerPresent frame to the front of `out` and gives its size. An app name beyond
+/// kAppNameSizeMax is cut.
+[[nodiscard]] std::size_t write_peer_present(std::span<std::uint8_t, kPeerPresentFrameMax> out,
+                                             const PeerPresent& present);
 
 /// Writes header and source key of a RecvPacket whose packet has `packet_size` bytes.
 inline void write_recv_packet_head(std::span<std::uint8_t, kRecvPacketHeadSize> out,
@@ -150,6 +194,20 @@ inline void write_recv_packet_head(std::span<std::uint8_t, kRecvPacketHeadSize> 
                      {.type = FrameType::kRecvPacket,
                       .payload_size = static_cast<std::uint32_t>(crypto::kKeySize + packet_size)});
   std::copy(source.bytes().begin(), source.bytes().end(), out.begin() + kFrameHeaderSize);
+}
+
+/// Writes header and keys of a ForwardPacket whose packet has `packet_size` bytes.
+inline void write_forward_packet_head(std::span<std::uint8_t, kForwardPacketHeadSize> out,
+                                      const crypto::NodePublic& source,
+                                      const crypto::NodePublic& destination,
+                                      std::size_t packet_size) {
+  write_frame_header(
+      out.first<kFrameHeaderSize>(),
+      {.type = FrameType::kForwardPacket,
+       .payload_size = static_cast<std::uint32_t>(2 * crypto::kKeySize + packet_size)});
+  const auto rest =
+      std::copy(source.bytes().begin(), source.bytes().end(), out.begin() + kFrameHeaderSize);
+  std::copy(destination.bytes().begin(), destination.bytes().end(), rest);
 }
 
 /// Writes header and destination key of a SendPacket: the client's side.

@@ -23,7 +23,6 @@ using crypto::SharedKey;
 constexpr std::size_t kClientInfoSizeMin = kKeySize + kNonceSize;
 /// The longest ServerInfo that clients read.
 constexpr std::size_t kServerInfoSizeMax = std::size_t{1} << 20;
-constexpr std::size_t kAppNameSizeMax = 32;
 
 /// Stores `value` in `out`. `null` leaves it alone, any type but T is refused.
 template <typename T, typename Out>

@@ -52,6 +52,11 @@ struct PacketsAndBytes {
 inline constexpr std::array<std::uint64_t, 16> kWriteFrameBounds = {0, 1, 2,  3,  4,  5,  6,  7,
                                                                     8, 9, 10, 15, 20, 25, 50, 100};
 
+/// Upper bounds of derp_mesh_update_batch_size and derp_mesh_update_loop_count.
+inline constexpr std::array<std::uint64_t, 11> kMeshBatchBounds = {0,  1,   2,   5,   10,  20,
+                                                                   50, 100, 200, 500, 1000};
+inline constexpr std::array<std::uint64_t, 8> kMeshLoopBounds = {0, 1, 2, 5, 10, 20, 50, 100};
+
 /// A histogram over fixed upper bounds; counts are per bucket, made cumulative when read.
 template <std::size_t N>
 class Histogram {
@@ -96,6 +101,15 @@ struct alignas(64) WorkerCounters {
   Histogram<kWriteFrameBounds.size()> buffered_write_frames{kWriteFrameBounds};
   /// Exponential moving average of time in queue, in milliseconds, as raw bits of a double.
   std::atomic<double> average_queue_duration_ms{0};
+
+  // Mesh.
+  Counter packets_forwarded_in;   ///< ForwardPacket frames from mesh peers.
+  Counter packets_forwarded_out;  ///< Packets for clients of mesh peers.
+  Histogram<kMeshBatchBounds.size()> mesh_update_batch_size{kMeshBatchBounds};
+  Histogram<kMeshLoopBounds.size()> mesh_update_loop_count{kMeshLoopBounds};
+  Counter mesh_links_up;        ///< Links to mesh peers that watch now.
+  Counter mesh_link_failures;   ///< Links that ended or did not come about.
+  Counter mesh_watchers_ended;  ///< Watchers closed because they fell too far behind.
 
   // TLS handshakes finished, by version: 1.0, 1.1, 1.2, 1.3, unknown.
   std::array<Counter, 5> tls_requests;

@@ -12,11 +12,6 @@
 namespace detour::metrics {
 namespace {
 
-// Histograms of mesh work, which is not there yet: exported empty, as derper does without a mesh.
-constexpr std::array<std::uint64_t, 11> kMeshBatchBounds = {0,  1,   2,   5,   10,  20,
-                                                            50, 100, 200, 500, 1000};
-constexpr std::array<std::uint64_t, 8> kMeshLoopBounds = {0, 1, 2, 5, 10, 20, 50, 100};
-
 constexpr std::array<std::string_view, kTlsVersionCount> kTlsVersions = {"1.0", "1.1", "1.2", "1.3",
                                                                          "unknown"};
 /// Versions that we negotiate, so that their counters exist from the start.
@@ -97,10 +92,8 @@ template <std::size_t N>
           {"bytes_received", Integer{sum_of(s.received, &PacketTotals::bytes)}},
           {"bytes_sent", Integer{sum_of(s.sent, &PacketTotals::bytes)}},
           {"counter_buffered_write_frames", histogram(kWriteFrameBounds, s.buffered_write_frames)},
-          {"counter_mesh_update_batch_size",
-           histogram(kMeshBatchBounds, HistogramTotals<kMeshBatchBounds.size()>{})},
-          {"counter_mesh_update_loop_count",
-           histogram(kMeshLoopBounds, HistogramTotals<kMeshLoopBounds.size()>{})},
+          {"counter_mesh_update_batch_size", histogram(kMeshBatchBounds, s.mesh_update_batch_size)},
+          {"counter_mesh_update_loop_count", histogram(kMeshLoopBounds, s.mesh_update_loop_count)},
           {"counter_packets_received_kind", by_kind(s.received)},
           // Round-trip times are not sampled yet; derper too has no sample before the first one.
           {"counter_tcp_rtt", LabelMap{.label = "le", .samples = {}}},
@@ -119,11 +112,11 @@ template <std::size_t N>
           {"got_ping", Integer{s.got_ping}},
           {"home_moves_in", Integer{s.home_moves_in}},
           {"home_moves_out", Integer{s.home_moves_out}},
-          {"multiforwarder_created", Integer{0}},
-          {"multiforwarder_deleted", Integer{0}},
-          {"packet_forwarder_delete_other_value", Integer{0}},
-          {"packets_forwarded_in", Integer{0}},
-          {"packets_forwarded_out", Integer{0}},
+          {"multiforwarder_created", Integer{s.multiforwarder_created}},
+          {"multiforwarder_deleted", Integer{s.multiforwarder_deleted}},
+          {"packet_forwarder_delete_other_value", Integer{s.packet_forwarder_delete_other_value}},
+          {"packets_forwarded_in", Integer{s.packets_forwarded_in}},
+          {"packets_forwarded_out", Integer{s.packets_forwarded_out}},
           {"packets_received", Integer{sum_of(s.received, &PacketTotals::packets)}},
           {"packets_sent", Integer{sum_of(s.sent, &PacketTotals::packets)}},
           {"peer_gone_disconnected_frames", Integer{s.peer_gone_disconnected}},
@@ -157,6 +150,10 @@ void add_rate_limit(Variable& derp, const Snapshot& s) {
                "Connections closed at once because there were as many as the limits allow"},
               {"control_frames_dropped_total", Integer{s.control_frames_dropped},
                "Control frames dropped because a client's queue for them was full"},
+              {"gauge_mesh_links", Integer{s.mesh_links_configured},
+               "Mesh peers to keep a link to, without this relay itself"},
+              {"gauge_mesh_links_up", Integer{s.mesh_links_up},
+               "Mesh peers whose clients are known now"},
               {"handshake_failures_total", Integer{s.handshake_failures},
                "Connections ended before login by something other than time"},
               {"handshake_timeouts_total", Integer{s.handshake_timeouts},
@@ -164,6 +161,10 @@ void add_rate_limit(Variable& derp, const Snapshot& s) {
               {"http_head_too_large_total", Integer{s.http_head_too_large},
                "Requests refused because their head was too large"},
               {"logins_total", Integer{s.logins}, "Logins completed"},
+              {"mesh_link_failures_total", Integer{s.mesh_link_failures},
+               "Links to mesh peers that ended or did not come about"},
+              {"mesh_watchers_ended_total", Integer{s.mesh_watchers_ended},
+               "Mesh peers that were closed because they fell too far behind"},
           }}};
 }
 
@@ -253,6 +254,12 @@ void add_rate_limit(Variable& derp, const Snapshot& s) {
   return out;
 }
 
+template <std::size_t N>
+void add(HistogramTotals<N>& totals, const Histogram<N>& histogram) {
+  for (std::size_t i = 0; i < totals.buckets.size(); ++i) totals.buckets[i] += histogram.bucket(i);
+  totals.sum += histogram.sum();
+}
+
 void add(PacketTotals& totals, const PacketsAndBytes& counters) {
   totals.packets += counters.packets.get();
   totals.bytes += counters.bytes.get();
@@ -270,10 +277,9 @@ void accumulate(Snapshot& snapshot, const WorkerCounters& worker) {
       add(snapshot.dropped[index(reason)][index(kind)], worker.dropped[index(reason)][index(kind)]);
     }
   }
-  for (std::size_t i = 0; i < snapshot.buffered_write_frames.buckets.size(); ++i) {
-    snapshot.buffered_write_frames.buckets[i] += worker.buffered_write_frames.bucket(i);
-  }
-  snapshot.buffered_write_frames.sum += worker.buffered_write_frames.sum();
+  add(snapshot.buffered_write_frames, worker.buffered_write_frames);
+  add(snapshot.mesh_update_batch_size, worker.mesh_update_batch_size);
+  add(snapshot.mesh_update_loop_count, worker.mesh_update_loop_count);
 
   const double queue_ms = worker.average_queue_duration_ms.load(std::memory_order_relaxed);
   if (queue_ms > 0) {
@@ -319,6 +325,11 @@ void accumulate(Snapshot& snapshot, const WorkerCounters& worker) {
       {&Snapshot::refused_for_total, &WorkerCounters::refused_for_total},
       {&Snapshot::refused_for_address, &WorkerCounters::refused_for_address},
       {&Snapshot::rate_limit_waits, &WorkerCounters::rate_limit_waits},
+      {&Snapshot::packets_forwarded_in, &WorkerCounters::packets_forwarded_in},
+      {&Snapshot::packets_forwarded_out, &WorkerCounters::packets_forwarded_out},
+      {&Snapshot::mesh_links_up, &WorkerCounters::mesh_links_up},
+      {&Snapshot::mesh_link_failures, &WorkerCounters::mesh_link_failures},
+      {&Snapshot::mesh_watchers_ended, &WorkerCounters::mesh_watchers_ended},
   };
   for (const auto& [to, from] : kFields) snapshot.*to += (worker.*from).get();
 }

@@ -56,6 +56,13 @@ struct Snapshot {
   std::uint64_t current_home_connections = 0;
   std::uint64_t current_notideal_connections = 0;
   HistogramTotals<kWriteFrameBounds.size()> buffered_write_frames{};
+  std::uint64_t packets_forwarded_in = 0;
+  std::uint64_t packets_forwarded_out = 0;
+  HistogramTotals<kMeshBatchBounds.size()> mesh_update_batch_size{};
+  HistogramTotals<kMeshLoopBounds.size()> mesh_update_loop_count{};
+  std::uint64_t mesh_links_up = 0;
+  std::uint64_t mesh_link_failures = 0;
+  std::uint64_t mesh_watchers_ended = 0;
   double average_queue_ms_sum = 0;        ///< Over the workers that have measured any.
   std::uint64_t average_queue_count = 0;  ///< How many workers that were.
   std::array<std::uint64_t, kTlsVersionCount> tls_requests{};
@@ -86,6 +93,10 @@ struct Snapshot {
   std::uint64_t current_dup_client_conns = 0;
   std::uint64_t total_dup_client_conns = 0;  ///< Since the start.
   std::uint64_t watchers = 0;
+  std::uint64_t multiforwarder_created = 0;  ///< Keys that came to have a second mesh peer.
+  std::uint64_t multiforwarder_deleted = 0;  ///< Keys that went back to one.
+  std::uint64_t packet_forwarder_delete_other_value = 0;
+  std::uint64_t mesh_links_configured = 0;
 
   // The receive rate in use, by the caller; exported only where a file sets it.
   bool has_rate_config = false;

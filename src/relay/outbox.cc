@@ -12,7 +12,8 @@ namespace {
 
 constexpr std::size_t kCellsInitial = 512;
 
-static_assert(BufferPool::kLargeSize >= derp::kRecvPacketHeadSize + derp::kPacketSizeMax);
+static_assert(BufferPool::kLargeSize >= derp::kForwardPacketHeadSize + derp::kPacketSizeMax);
+static_assert(derp::kForwardPacketHeadSize > derp::kRecvPacketHeadSize);
 static_assert(BufferPool::kSmallSize >= derp::kPeerGoneFrameSize);
 
 std::size_t hash_pointer(const void* pointer) {
@@ -30,6 +31,8 @@ BatchStats& BatchStats::operator+=(const BatchStats& other) {
   for (std::size_t i = 0; i < metrics::kPacketKindCount; ++i) {
     packets[i].packets += other.packets[i].packets;
     packets[i].bytes += other.packets[i].bytes;
+    forwarded[i].packets += other.forwarded[i].packets;
+    forwarded[i].bytes += other.forwarded[i].bytes;
   }
   return *this;
 }
@@ -48,6 +51,21 @@ void Outbox::add_packet(Client& destination, const crypto::NodePublic& source,
   batch.size += derp::kRecvPacketHeadSize + packet.size();
   ++batch.stats.frames;
   auto& of_kind = batch.stats.packets[static_cast<std::size_t>(kind)];
+  ++of_kind.packets;
+  of_kind.bytes += packet.size();
+}
+
+void Outbox::add_forward(Client& mesh_link, const crypto::NodePublic& source,
+                         const crypto::NodePublic& destination,
+                         std::span<const std::uint8_t> packet, metrics::PacketKind kind) {
+  FrameBatch& batch = batch_with_room(mesh_link, derp::kForwardPacketHeadSize + packet.size());
+  std::uint8_t* const at = batch.block.data() + batch.size;
+  derp::write_forward_packet_head(
+      std::span<std::uint8_t, derp::kForwardPacketHeadSize>(at, derp::kForwardPacketHeadSize),
+      source, destination, packet.size());
+  if (!packet.empty()) std::memcpy(at + derp::kForwardPacketHeadSize, packet.data(), packet.size());
+  batch.size += derp::kForwardPacketHeadSize + packet.size();
+  auto& of_kind = batch.stats.forwarded[static_cast<std::size_t>(kind)];
   ++of_kind.packets;
   of_kind.bytes += packet.size();
 }

@@ -16,7 +16,7 @@ namespace detour::relay {
 
 /// What a run of whole frames holds, for the counters.
 struct BatchStats {
-  std::uint32_t frames = 0;
+  std::uint32_t frames = 0;  ///< Without ForwardPackets.
   std::uint32_t pongs = 0;
   std::uint32_t peer_gone_disconnected = 0;
   std::uint32_t peer_gone_not_here = 0;
@@ -25,6 +25,7 @@ struct BatchStats {
     std::uint64_t bytes = 0;  ///< Payload only.
   };
   Kind packets[metrics::kPacketKindCount];
+  Kind forwarded[metrics::kPacketKindCount];  ///< ForwardPackets, to a mesh link.
 
   BatchStats& operator+=(const BatchStats& other);
 };
@@ -59,6 +60,11 @@ class Outbox {
   /// Appends a RecvPacket: header, source key, packet. `packet` is at most kPacketSizeMax.
   void add_packet(Client& destination, const crypto::NodePublic& source,
                   std::span<const std::uint8_t> packet, metrics::PacketKind kind);
+
+  /// Appends a ForwardPacket for a mesh link: header, source key, destination key, packet.
+  void add_forward(Client& mesh_link, const crypto::NodePublic& source,
+                   const crypto::NodePublic& destination, std::span<const std::uint8_t> packet,
+                   metrics::PacketKind kind);
 
   void add_pong(Client& destination, const derp::PingData& data);
   void add_peer_gone(Client& destination, const crypto::NodePublic& peer,

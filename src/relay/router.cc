@@ -17,6 +17,7 @@ constexpr std::chrono::seconds kHomeMoveGrace{5};
 Result<void> Router::handle_input(Client& source, FrameSplitter& splitter,
                                   std::span<const std::uint8_t>& input, TimePoint now) {
   last_destination_ = nullptr;
+  last_forward_destination_ = nullptr;
   const std::uint64_t headers_before = splitter.headers_read();
   bool spoke = false;
   for (;;) {
@@ -46,6 +47,17 @@ void Router::handle_frame(Client& source, const Frame& frame, TimePoint now) {
     case derp::FrameType::kNotePreferred:
       note_preferred(source, frame.payload[0] != 0, now);
       return;
+    // From mesh peers alone: admit_client_frame sees to that.
+    case derp::FrameType::kForwardPacket:
+      forward_packet(source, frame.payload, now);
+      return;
+    case derp::FrameType::kWatchConns:
+      mesh_.watch(source);
+      return;
+    case derp::FrameType::kClosePeer:
+      mesh_.close_peer(source,
+                       crypto::NodePublic::from_bytes(frame.payload.first<crypto::kKeySize>()));
+      return;
     default:
       // admit_client_frame lets no other type through to be handled.
       return;
@@ -60,18 +72,55 @@ void Router::relay_packet(Client& source, std::span<const std::uint8_t> payload,
   received.packets.add();
   received.bytes.add(send->packet.size());
 
-  if (last_destination_ == nullptr || last_destination_->key() != send->destination) {
+  if (last_destination_ == nullptr || last_key_ != send->destination) {
     last_destination_ = directory_.find(send->destination);
     if (last_destination_ == nullptr) {
-      counters_.drop(DropReason::kUnknownDest, kind, send->packet.size());
-      // Only disco is answered: clients would churn on answers to ordinary packets.
-      if (kind == PacketKind::kDisco && source.not_here_.take(now))
-        outbox_.add_peer_gone(source, send->destination, derp::PeerGoneReason::kNotHere);
+      drop_unknown(source, send->destination, send->packet, kind, DropReason::kUnknownDest, now);
       return;
     }
-    note_delivery(source, *last_destination_);
+    last_key_ = send->destination;
+    if (!last_destination_->identity().is_mesh_link) note_delivery(source, *last_destination_);
+  }
+  if (last_destination_->identity().is_mesh_link) {
+    counters_.packets_forwarded_out.add();
+    outbox_.add_forward(*last_destination_, source.key(), send->destination, send->packet, kind);
+    return;
   }
   outbox_.add_packet(*last_destination_, source.key(), send->packet, kind);
+}
+
+void Router::forward_packet(Client& mesh_peer, std::span<const std::uint8_t> payload,
+                            TimePoint now) {
+  const auto forward = derp::read_forward_packet(payload);
+  if (!forward) return;  // Cannot happen: admit_client_frame checked the size.
+  const PacketKind kind = derp::is_disco(forward->packet) ? PacketKind::kDisco : PacketKind::kOther;
+  counters_.packets_forwarded_in.add();
+
+  if (last_forward_destination_ == nullptr ||
+      last_forward_destination_->key() != forward->destination ||
+      last_forward_source_ != forward->source) {
+    last_forward_destination_ = nullptr;
+    Client* const destination = directory_.find(forward->destination);
+    // One hop: what a mesh peer forwards is for our own clients, or it might circle for ever.
+    if (destination == nullptr || destination->identity().is_mesh_link) {
+      drop_unknown(mesh_peer, forward->destination, forward->packet, kind,
+                   DropReason::kUnknownDestOnFwd, now);
+      return;
+    }
+    directory_.note_forwarded(mesh_peer, forward->source, *destination, now);
+    last_forward_destination_ = destination;
+    last_forward_source_ = forward->source;
+  }
+  outbox_.add_packet(*last_forward_destination_, forward->source, forward->packet, kind);
+}
+
+void Router::drop_unknown(Client& source, const crypto::NodePublic& destination,
+                          std::span<const std::uint8_t> packet, PacketKind kind, DropReason reason,
+                          TimePoint now) {
+  counters_.drop(reason, kind, packet.size());
+  // Only disco is answered: clients would churn on answers to ordinary packets.
+  if (kind == PacketKind::kDisco && source.not_here_.take(now))
+    outbox_.add_peer_gone(source, destination, derp::PeerGoneReason::kNotHere);
 }
 
 void Router::note_delivery(Client& source, const Client& destination) {
@@ -96,11 +145,12 @@ void Router::note_preferred(Client& source, bool preferred, TimePoint now) {
   }
 }
 
-void Router::add(Client& client) {
-  directory_.add(client);
+Directory::Woken Router::add(Client& client) {
+  auto woken = directory_.add(client);
   counters_.logins.add();
   counters_.current_connections.add();
   if (client.identity().is_not_ideal) counters_.current_notideal_connections.add();
+  return woken;
 }
 
 Directory::Departure Router::remove(Client& client) {

@@ -22,6 +22,18 @@ void observe_queue_time(Duration waited, metrics::WorkerCounters& counters) {
       old + kWeight * (static_cast<double>(milliseconds) - old), std::memory_order_relaxed);
 }
 
+/// What stands in front of the packet in a frame of this type; 0 when it carries none.
+std::size_t packet_head_size(derp::FrameType type) {
+  switch (type) {
+    case derp::FrameType::kRecvPacket:
+      return derp::kRecvPacketHeadSize;
+    case derp::FrameType::kForwardPacket:
+      return derp::kForwardPacketHeadSize;
+    default:
+      return 0;
+  }
+}
+
 }  // namespace
 
 void SendQueues::push(const FrameBatch& batch, TimePoint now, BufferPool& pool,
@@ -32,17 +44,20 @@ void SendQueues::push(const FrameBatch& batch, TimePoint now, BufferPool& pool,
     const auto header = derp::read_frame_header(rest.first<derp::kFrameHeaderSize>());
     const auto frame = rest.first(derp::kFrameHeaderSize + header.payload_size);
     rest = rest.subspan(frame.size());
-    if (header.type != derp::FrameType::kRecvPacket) {
+    const std::size_t head_size = packet_head_size(header.type);
+    if (head_size == 0) {
       push_control(frame, counters);
       continue;
     }
-    const bool disco = derp::is_disco(frame.subspan(derp::kRecvPacketHeadSize));
-    push_packet(frame, disco ? PacketKind::kDisco : PacketKind::kOther, now, pool, counters);
+    const bool disco = derp::is_disco(frame.subspan(head_size));
+    push_packet(frame, head_size, disco ? PacketKind::kDisco : PacketKind::kOther, now, pool,
+                counters);
   }
 }
 
-void SendQueues::push_packet(std::span<const std::uint8_t> frame, PacketKind kind, TimePoint now,
-                             BufferPool& pool, metrics::WorkerCounters& counters) {
+void SendQueues::push_packet(std::span<const std::uint8_t> frame, std::size_t head_size,
+                             PacketKind kind, TimePoint now, BufferPool& pool,
+                             metrics::WorkerCounters& counters) {
   Ring& ring = state_->rings[static_cast<std::size_t>(kind)];
   if (ring.packets.empty()) ring.packets.resize(limits_.packets_max);
   if (ring.count == ring.packets.size()) {
@@ -55,6 +70,7 @@ void SendQueues::push_packet(std::span<const std::uint8_t> frame, PacketKind kin
   packet.block = pool.get(frame.size());
   std::memcpy(packet.block.data(), frame.data(), frame.size());
   packet.size = static_cast<std::uint32_t>(frame.size());
+  packet.head_size = static_cast<std::uint32_t>(head_size);
   packet.queued_at = now;
   ++ring.count;
   state_->bytes += frame.size();
@@ -106,10 +122,12 @@ BatchStats SendQueues::pop(ByteBuffer& out, std::size_t bytes_max, TimePoint now
       Packet packet = pop_packet(ring);
       out.append({packet.block.data(), packet.size});
       observe_queue_time(now - packet.queued_at, counters);
-      auto& of_kind = moved.packets[static_cast<std::size_t>(kind)];
+      const bool is_forward = packet.head_size == derp::kForwardPacketHeadSize;
+      auto& of_kind =
+          (is_forward ? moved.forwarded : moved.packets)[static_cast<std::size_t>(kind)];
       ++of_kind.packets;
       of_kind.bytes += packet.payload_bytes();
-      ++moved.frames;
+      if (!is_forward) ++moved.frames;
       pool.put(std::move(packet.block));
     }
   }

@@ -55,9 +55,10 @@ class SendQueues {
   struct Packet {
     Block block;
     std::uint32_t size = 0;  ///< The whole frame.
+    std::uint32_t head_size = 0;
     TimePoint queued_at{};
 
-    [[nodiscard]] std::uint64_t payload_bytes() const { return size - derp::kRecvPacketHeadSize; }
+    [[nodiscard]] std::uint64_t payload_bytes() const { return size - head_size; }
   };
   /// First in, first out, over a fixed array.
   struct Ring {
@@ -72,8 +73,9 @@ class SendQueues {
     std::size_t bytes = 0;
   };
 
-  void push_packet(std::span<const std::uint8_t> frame, metrics::PacketKind kind, TimePoint now,
-                   BufferPool& pool, metrics::WorkerCounters& counters);
+  void push_packet(std::span<const std::uint8_t> frame, std::size_t head_size,
+                   metrics::PacketKind kind, TimePoint now, BufferPool& pool,
+                   metrics::WorkerCounters& counters);
   void push_control(std::span<const std::uint8_t> frame, metrics::WorkerCounters& counters);
   [[nodiscard]] Packet pop_packet(Ring& ring);
 

@@ -34,6 +34,16 @@ constexpr std::string_view kDiscoFrameHex =
     "5453f09f92ac 7b0d47d93427f8311160781c7c733fd89f88970aef490d8aa0ee19a4cb8a1b14"
     "000000000000000000000000000000000000000000000000";
 
+constexpr std::string_view kForwardHelloHex =
+    "0a00000045 0faa684ed28867b97f4a6a2dee5df8ce974e76b7018e3f22a1c4cf2678570f20"
+    "7b0d47d93427f8311160781c7c733fd89f88970aef490d8aa0ee19a4cb8a1b14 68656c6c6f";
+constexpr std::string_view kPeerPresentHex =
+    "0900000034 0faa684ed28867b97f4a6a2dee5df8ce974e76b7018e3f22a1c4cf2678570f20"
+    "00000000000000000000ffffcb007107 a2a9 01 00";
+constexpr std::string_view kPeerPresentMeshHex =
+    "0900000038 ff2ee45601ec1b67310c7790404585ae697331eee1c1f8cf2419731c1fff3e6b"
+    "20010db8000000000000000000000001 c738 02 04 74657374";
+
 std::vector<std::uint8_t> payload_of(std::string_view frame_hex) {
   const auto frame = test::unhex(frame_hex);
   return {frame.begin() + kFrameHeaderSize, frame.end()};
@@ -184,6 +194,83 @@ TEST(ServerKey, NeedsEveryByteOfTheMagic) {
     payload[i] ^= 0x20;
     EXPECT_FALSE(read_server_key(payload).has_value()) << i;
   }
+}
+
+TEST(ForwardPacket, IsTheGoldenFrameAndReadsBack) {
+  const auto payload = payload_of(kForwardHelloHex);
+  const auto forward = read_forward_packet(payload);
+  ASSERT_TRUE(forward.has_value());
+  EXPECT_EQ(test::hex(forward->source.bytes()),
+            "0faa684ed28867b97f4a6a2dee5df8ce974e76b7018e3f22a1c4cf2678570f20");
+  EXPECT_EQ(test::hex(forward->destination.bytes()),
+            "7b0d47d93427f8311160781c7c733fd89f88970aef490d8aa0ee19a4cb8a1b14");
+  EXPECT_EQ(as_text(forward->packet), "hello");
+  EXPECT_EQ(forward->packet.data(), payload.data() + 2 * kKeySize) << "in place";
+
+  std::array<std::uint8_t, kForwardPacketHeadSize> head;
+  write_forward_packet_head(head, forward->source, forward->destination, forward->packet.size());
+  EXPECT_EQ(test::hex(head) + test::hex(forward->packet), test::hex(test::unhex(kForwardHelloHex)));
+}
+
+TEST(ForwardPacket, NeedsTwoWholeKeys) {
+  const std::vector<std::uint8_t> payload(2 * kKeySize, 7);
+  for (std::size_t size = 0; size < payload.size(); ++size)
+    EXPECT_FALSE(read_forward_packet(std::span(payload).first(size)).has_value()) << size;
+  const auto empty = read_forward_packet(payload);
+  ASSERT_TRUE(empty.has_value());
+  EXPECT_TRUE(empty->packet.empty());
+}
+
+TEST(PeerPresent, IsTheGoldenFrameAndReadsBack) {
+  for (const std::string_view golden : {kPeerPresentHex, kPeerPresentMeshHex}) {
+    const auto payload = payload_of(golden);
+    const auto present = read_peer_present(payload);
+    ASSERT_TRUE(present.has_value());
+    std::array<std::uint8_t, kPeerPresentFrameMax> frame;
+    const std::size_t size = write_peer_present(frame, *present);
+    EXPECT_EQ(test::hex(std::span(frame).first(size)), test::hex(test::unhex(golden)));
+  }
+  const auto payload = payload_of(kPeerPresentMeshHex);
+  const auto present = read_peer_present(payload);
+  EXPECT_EQ(present->port, 51000);
+  EXPECT_EQ(present->flags, static_cast<std::uint8_t>(PeerFlag::kMeshPeer));
+  EXPECT_EQ(present->app_name, "test");
+  EXPECT_EQ(present->address[0], 0x20);
+}
+
+TEST(PeerPresent, OfOlderRelaysEndsEarlierAndThatOfNewerOnesLater) {
+  auto payload = payload_of(kPeerPresentMeshHex);
+  struct Case {
+    std::size_t size;
+    std::uint16_t port;
+    std::uint8_t flags;
+    std::string_view app_name;
+  };
+  constexpr Case kCases[] = {
+      {32, 0, 0, ""},     {33, 0, 0, ""},         {49, 0, 0, ""},
+      {50, 51000, 0, ""}, {51, 51000, 2, ""},     {52, 51000, 2, ""},
+      {55, 51000, 2, ""}, {56, 51000, 2, "test"}, {57, 51000, 2, "test"},
+  };
+  payload.push_back(0xee);
+  for (const auto& [size, port, flags, app_name] : kCases) {
+    SCOPED_TRACE(size);
+    const auto present = read_peer_present(std::span(payload).first(size));
+    ASSERT_TRUE(present.has_value());
+    EXPECT_EQ(test::hex(present->peer.bytes()).substr(0, 8), "ff2ee456");
+    EXPECT_EQ(present->port, port);
+    EXPECT_EQ(present->flags, flags);
+    EXPECT_EQ(present->app_name, app_name);
+  }
+  EXPECT_FALSE(read_peer_present(std::span(payload).first(31)).has_value());
+}
+
+TEST(PeerPresent, CutsAnAppNameThatIsTooLong) {
+  const std::string name(kAppNameSizeMax + 1, 'x');
+  std::array<std::uint8_t, kPeerPresentFrameMax> frame;
+  EXPECT_EQ(write_peer_present(frame, {.app_name = name}), kPeerPresentFrameMax);
+  EXPECT_EQ(write_peer_present(frame, {.app_name = std::string_view(name).substr(1)}),
+            kPeerPresentFrameMax);
+  EXPECT_EQ(write_peer_present(frame, {}), kPeerPresentFrameMax - kAppNameSizeMax);
 }
 
 TEST(PeerGone, IsTheGoldenFrameAndReadsBack) {

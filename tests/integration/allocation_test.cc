@@ -68,13 +68,14 @@ TEST(AllocationFreeRouter, RelaysToManyDestinationsOnceWarm) {
   DiscardedDelivery delivery(pool);
   relay::Outbox outbox(pool, delivery);
   metrics::WorkerCounters counters;
-  relay::Router router(directory, outbox, counters);
+  test::RecordedMeshRequests mesh;
+  relay::Router router(directory, outbox, mesh, counters);
   std::vector<std::unique_ptr<relay::Client>> clients;
   Bytes stream;
   for (std::uint32_t i = 0; i < kClients; ++i) {
     clients.push_back(std::make_unique<relay::Client>());
     test::set_up(*clients.back(), i, test::numbered_key(i));
-    router.add(*clients.back());
+    static_cast<void>(router.add(*clients.back()));
   }
   for (std::uint32_t i = 0; i < 3 * kClients; ++i) {
     const Bytes frame = test::send_packet_frame(

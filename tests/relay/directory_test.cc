@@ -44,7 +44,7 @@ TEST_F(DirectoryTest, FindsWhoIsThereAndNobodyElse) {
   EXPECT_EQ(directory_.find(crypto::NodePublic{}), nullptr);
   auto client = make_client(1);
   EXPECT_EQ(directory_.find(numbered_key(1)), nullptr) << "not before add()";
-  directory_.add(*client);
+  static_cast<void>(directory_.add(*client));
   EXPECT_EQ(directory_.find(numbered_key(1)), client.get());
   EXPECT_EQ(directory_.find(numbered_key(2)), nullptr);
   EXPECT_EQ(directory_.find(crypto::NodePublic{}), nullptr);
@@ -54,7 +54,7 @@ TEST_F(DirectoryTest, FindsWhoIsThereAndNobodyElse) {
   EXPECT_FALSE(quiescence_.has_pending());
 
   auto again = make_client(1);
-  directory_.add(*again);
+  static_cast<void>(directory_.add(*again));
   EXPECT_EQ(directory_.find(numbered_key(1)), again.get());
   leave(std::move(again));
 }
@@ -63,7 +63,7 @@ TEST_F(DirectoryTest, TakesAZeroKeyForAKeyLikeAnyOther) {
   // Logins with it are refused; the directory must not confuse it with an empty slot.
   Client client;
   test::set_up(client, directory_.next_id(), crypto::NodePublic{});
-  directory_.add(client);
+  static_cast<void>(directory_.add(client));
   EXPECT_EQ(directory_.find(crypto::NodePublic{}), &client);
   EXPECT_TRUE(directory_.remove(client).key_left);
 }
@@ -73,7 +73,7 @@ TEST_F(DirectoryTest, HoldsAHundredThousandKeys) {
   std::vector<std::unique_ptr<Client>> clients;
   for (std::uint32_t i = 0; i < kKeys; ++i) {
     clients.push_back(make_client(i));
-    directory_.add(*clients.back());
+    static_cast<void>(directory_.add(*clients.back()));
   }
   quiescence_.collect();  // The tables that were outgrown.
   EXPECT_EQ(directory_.counts().keys, kKeys);
@@ -101,11 +101,11 @@ TEST_F(DirectoryTest, KeysThatComeAndGoDoNotWearTheTableOut) {
   std::vector<std::unique_ptr<Client>> residents;
   for (std::uint32_t i = 0; i < 300; ++i) {
     residents.push_back(make_client(i));
-    directory_.add(*residents.back());
+    static_cast<void>(directory_.add(*residents.back()));
   }
   for (std::uint32_t i = 0; i < 50'000; ++i) {
     auto visitor = make_client(1000 + i);
-    directory_.add(*visitor);
+    static_cast<void>(directory_.add(*visitor));
     ASSERT_EQ(directory_.find(numbered_key(1000 + i)), visitor.get());
     leave(std::move(visitor));
     ASSERT_EQ(directory_.find(numbered_key(1000 + i)), nullptr);
@@ -154,7 +154,7 @@ TEST_F(DirectoryTest, DuplicatesShareAKeyByTheLastWriterPolicy) {
       switch (steps[at]) {
         case '+':
           clients[who] = make_client(77);
-          directory_.add(*clients[who]);
+          static_cast<void>(directory_.add(*clients[who]));
           break;
         case '-': {
           const auto departure = leave(std::move(clients[who]));
@@ -190,7 +190,7 @@ TEST_F(DirectoryTest, CountsDuplicatesAsTheReferenceDoes) {
   };
   const auto come = [&] {
     same.push_back(make_client(5));
-    directory_.add(*same.back());
+    static_cast<void>(directory_.add(*same.back()));
   };
   const auto go = [&] {
     leave(std::move(same.back()));
@@ -205,7 +205,7 @@ TEST_F(DirectoryTest, CountsDuplicatesAsTheReferenceDoes) {
   EXPECT_EQ(directory_.counts().keys, 1U);
   EXPECT_EQ(directory_.counts().connections, 3U);
   auto other = make_client(6);
-  directory_.add(*other);
+  static_cast<void>(directory_.add(*other));
   expect(1, 3, 2);
   go();
   expect(1, 2, 2);
@@ -224,9 +224,9 @@ TEST_F(DirectoryTest, FindsConnectionsByIdWhileTheyAreThere) {
   auto first = make_client(1);
   auto second = make_client(1);
   auto third = make_client(2);
-  directory_.add(*first);
-  directory_.add(*second);
-  directory_.add(*third);
+  static_cast<void>(directory_.add(*first));
+  static_cast<void>(directory_.add(*second));
+  static_cast<void>(directory_.add(*third));
   const std::vector<ClientId> ids = {first->id(), second->id(), third->id(), 9999};
   EXPECT_EQ(directory_.find_ids(ids),
             (std::vector<Client*>{first.get(), second.get(), third.get()}));
@@ -307,7 +307,7 @@ TEST(DirectoryConcurrency, FindNeverGivesAClientThatIsGone) {
                                 (state >> 12U) % kOwnKeys;
           auto client = std::make_unique<MarkedClient>();
           test::set_up(*client, directory.next_id(), numbered_key(number));
-          directory.add(*client);
+          static_cast<void>(directory.add(*client));
           mine.push_back(std::move(client));
         } else if (choice < 70) {
           directory.spoke(*mine[state % mine.size()]);

@@ -46,7 +46,7 @@ struct World {
   std::unique_ptr<Peer> connect(std::uint32_t key_number, bool is_not_ideal = false) {
     auto peer = std::make_unique<Peer>();
     test::set_up(peer->client, directory.next_id(), numbered_key(key_number), now, is_not_ideal);
-    router.add(peer->client);
+    static_cast<void>(router.add(peer->client));
     return peer;
   }
 
@@ -65,7 +65,8 @@ struct World {
   test::RecordedDelivery delivery{pool};
   Outbox outbox{pool, delivery};
   metrics::WorkerCounters counters;
-  Router router{directory, outbox, counters};
+  test::RecordedMeshRequests mesh;
+  Router router{directory, outbox, mesh, counters};
   TimePoint now = TimePoint{} + std::chrono::hours(1);
 };
 
@@ -468,6 +469,175 @@ TEST(RouterDuplicates, TheOthersStayAndAreServed) {
             (std::vector<Bytes>{recv_packet_frame(numbered_key(1), plain_packet(5)),
                                 recv_packet_frame(numbered_key(1), plain_packet(6))}));
   EXPECT_EQ(world.counters.current_connections.get(), 3U);
+}
+
+// --- Mesh
+// -----------------------------------------------------------------------------------------
+
+/// A router with a mesh peer that logged in here, a link to another one, and a client there.
+struct MeshWorld : World {
+  static constexpr std::uint32_t kLocal = 2;
+  static constexpr std::uint32_t kRemote = 3;
+
+  MeshWorld() {
+    Client::Identity identity;
+    identity.key = numbered_key(901);
+    identity.is_mesh_link = true;
+    link.set_identity(identity);
+    directory.add_mesh_key(link, numbered_key(kRemote));
+    identity = {};
+    identity.id = directory.next_id();
+    identity.key = numbered_key(900);
+    identity.is_mesh_peer = true;
+    peer.client.set_identity(identity);
+    static_cast<void>(router.add(peer.client));
+  }
+  ~MeshWorld() {
+    static_cast<void>(router.remove(peer.client));
+    static_cast<void>(directory.remove_mesh_link(link));
+  }
+  MeshWorld(const MeshWorld&) = delete;
+  MeshWorld& operator=(const MeshWorld&) = delete;
+
+  Client link;
+  struct MeshPeer {
+    Client client;
+    FrameSplitter splitter{/*is_mesh_peer=*/true};
+  };
+  MeshPeer peer;
+
+  bool peer_says(const Bytes& stream) {
+    std::span<const std::uint8_t> input(stream);
+    const auto handled = router.handle_input(peer.client, peer.splitter, input, now);
+    outbox.flush();
+    return handled.has_value();
+  }
+};
+
+Bytes forward_frame(std::uint32_t source, std::uint32_t destination, const Bytes& packet) {
+  return frame(FrameType::kForwardPacket,
+               concat({test::to_bytes(numbered_key(source).bytes()),
+                       test::to_bytes(numbered_key(destination).bytes()), packet}));
+}
+
+TEST(RouterMesh, ForwardsToTheLinkWhatNobodyHereTakes) {
+  MeshWorld world;
+  const auto self = world.connect(1);
+  const auto local = world.connect(MeshWorld::kLocal);
+  const Bytes data = plain_packet(148);
+  const Bytes disco = disco_packet();
+  EXPECT_TRUE(world.say(*self, concat({send_packet_frame(numbered_key(MeshWorld::kRemote), data),
+                                       send_packet_frame(numbered_key(MeshWorld::kLocal), data),
+                                       send_packet_frame(numbered_key(MeshWorld::kRemote), disco),
+                                       send_packet_frame(numbered_key(MeshWorld::kRemote),
+                                                         plain_packet(derp::kPacketSizeMax))})));
+  const auto expected = std::vector<Bytes>{
+      forward_frame(1, MeshWorld::kRemote, data), forward_frame(1, MeshWorld::kRemote, disco),
+      forward_frame(1, MeshWorld::kRemote, plain_packet(derp::kPacketSizeMax))};
+  relay::BatchStats stats;
+  for (const auto& batch : world.delivery.batches) {
+    if (batch.destination == &world.link) stats += batch.stats;
+  }
+  EXPECT_EQ(stats.frames, 0U) << "not a frame to a client";
+  EXPECT_EQ(stats.forwarded[0].packets, 1U);
+  EXPECT_EQ(stats.forwarded[1].packets, 2U);
+  EXPECT_EQ(stats.forwarded[1].bytes, 148U + derp::kPacketSizeMax);
+  EXPECT_EQ(world.delivery.take(world.link), expected);
+  EXPECT_EQ(world.delivery.take(local->client),
+            std::vector<Bytes>{recv_packet_frame(numbered_key(1), data)});
+  EXPECT_EQ(world.counters.packets_forwarded_out.get(), 3U);
+  EXPECT_EQ(world.counters.received[1].packets.get(), 3U);
+  static_cast<void>(world.router.remove(self->client));
+  static_cast<void>(world.router.remove(local->client));
+}
+
+TEST(RouterMesh, DeliversWhatAMeshPeerForwardsAndNeverForwardsItAgain) {
+  MeshWorld world;
+  const auto local = world.connect(MeshWorld::kLocal);
+  const Bytes data = plain_packet(100);
+  const Bytes disco = disco_packet();
+  EXPECT_TRUE(world.peer_says(
+      concat({forward_frame(7, MeshWorld::kLocal, data), forward_frame(8, MeshWorld::kLocal, disco),
+              forward_frame(8, MeshWorld::kLocal, {}), forward_frame(7, MeshWorld::kRemote, data),
+              forward_frame(7, 55, data), forward_frame(7, 55, disco)})));
+  EXPECT_EQ(world.delivery.take(local->client),
+            (std::vector<Bytes>{recv_packet_frame(numbered_key(7), data),
+                                recv_packet_frame(numbered_key(8), disco),
+                                recv_packet_frame(numbered_key(8), {})}));
+  EXPECT_TRUE(world.delivery.take(world.link).empty()) << "one hop only";
+  EXPECT_EQ(world.delivery.take(world.peer.client), std::vector<Bytes>{not_here(55)})
+      << "disco alone is answered";
+  CounterValues expected{{"packets_forwarded_in", 6},
+                         {"unknown_dest_on_fwd other packets", 2},
+                         {"unknown_dest_on_fwd other bytes", 200},
+                         {"unknown_dest_on_fwd disco packets", 1},
+                         {"unknown_dest_on_fwd disco bytes", 62},
+                         {"current_connections", 2},
+                         {"logins", 2}};
+  EXPECT_EQ(test::nonzero(world.counters), expected);
+  static_cast<void>(world.router.remove(local->client));
+}
+
+TEST(RouterMesh, AWholeRunOfForwardsKeepsLinksApartFromPacketsOfThePeerItself) {
+  // A mesh peer that sends to a client of a third relay and forwards to it in one read: the former
+  // goes over the link, the latter must not.
+  MeshWorld world;
+  const Bytes data = plain_packet(10);
+  const Bytes send = send_packet_frame(numbered_key(MeshWorld::kRemote), data);
+  EXPECT_TRUE(world.peer_says(concat({send, forward_frame(900, MeshWorld::kRemote, data), send})));
+  EXPECT_EQ(world.delivery.take(world.link),
+            (std::vector<Bytes>(2, forward_frame(900, MeshWorld::kRemote, data))));
+  EXPECT_EQ(world.counters.packets_forwarded_in.get(), 1U);
+  EXPECT_EQ(world.counters.packets_forwarded_out.get(), 2U);
+}
+
+TEST(RouterMesh, WhoGotAForwardedPacketIsToldOfTheDeparture) {
+  MeshWorld world;
+  const auto local = world.connect(MeshWorld::kLocal);
+  EXPECT_TRUE(world.peer_says(forward_frame(MeshWorld::kRemote, MeshWorld::kLocal, {})));
+  const auto departure =
+      world.directory.remove_mesh_key(world.link, numbered_key(MeshWorld::kRemote));
+  EXPECT_TRUE(departure.key_left);
+  EXPECT_EQ(departure.delivered_to, std::vector<ClientId>{local->client.id()});
+  static_cast<void>(world.router.remove(local->client));
+}
+
+TEST(RouterMesh, MeshRequestsAreForMeshPeersAlone) {
+  const Bytes watch = frame(FrameType::kWatchConns);
+  const Bytes close = frame(FrameType::kClosePeer, numbered_key(2).bytes());
+  const Bytes forward = forward_frame(1, 2, plain_packet(3));
+  for (const Bytes& request : {watch, close, forward}) {
+    MeshWorld world;
+    const auto self = world.connect(1);
+    EXPECT_FALSE(world.say(*self, request)) << "type " << int{request[0]};
+    EXPECT_TRUE(world.peer_says(request)) << "type " << int{request[0]};
+    EXPECT_EQ(world.mesh.watches.size(), request == watch ? 1U : 0U);
+    EXPECT_EQ(world.mesh.closed.size(), request == close ? 1U : 0U);
+    EXPECT_EQ(world.counters.packets_forwarded_in.get(), request == forward ? 1U : 0U);
+    static_cast<void>(world.router.remove(self->client));
+  }
+}
+
+TEST(RouterMesh, HoldsMeshFramesToTheirSizes) {
+  struct Case {
+    std::string_view name;
+    Bytes sent;
+    bool accepted;
+  };
+  const Case cases[] = {
+      {"forward without a whole key", frame(FrameType::kForwardPacket, plain_packet(63)), false},
+      {"forward of nothing", frame(FrameType::kForwardPacket, plain_packet(64)), true},
+      {"the largest forward", frame(FrameType::kForwardPacket, plain_packet(64 + 65'536)), true},
+      {"one byte more", frame(FrameType::kForwardPacket, plain_packet(64 + 65'537)), false},
+      {"watch with a payload", frame(FrameType::kWatchConns, plain_packet(1)), false},
+      {"close without a whole key", frame(FrameType::kClosePeer, plain_packet(31)), false},
+      {"close with more than a key", frame(FrameType::kClosePeer, plain_packet(33)), false},
+  };
+  for (const auto& [name, sent, accepted] : cases) {
+    SCOPED_TRACE(name);
+    MeshWorld world;
+    EXPECT_EQ(world.peer_says(sent), accepted);
+  }
 }
 
 }  // namespace

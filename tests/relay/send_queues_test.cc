@@ -281,5 +281,30 @@ TEST_F(SendQueuesTest, WhatMakesWayCountsWithItsTimeToo) {
   EXPECT_DOUBLE_EQ(counters_.average_queue_duration_ms.load(), 20.0);
 }
 
+TEST_F(SendQueuesTest, ForwardsToAMeshPeerQueueLikePackets) {
+  const auto forward = [](std::size_t size, bool disco) {
+    Bytes payload = test::to_bytes(numbered_key(1).bytes());
+    const Bytes destination = test::to_bytes(numbered_key(2).bytes());
+    payload.insert(payload.end(), destination.begin(), destination.end());
+    const Bytes packet = disco ? test::disco_packet(size) : plain_packet(size);
+    payload.insert(payload.end(), packet.begin(), packet.end());
+    return test::frame(derp::FrameType::kForwardPacket, payload);
+  };
+  for (std::size_t i = 0; i < 33; ++i) push({forward(100 + i, false)});
+  push({forward(62, true), forward(derp::kPacketSizeMax, false)});
+  EXPECT_EQ(test::nonzero(counters_),
+            (CounterValues{{"queue_head other packets", 2}, {"queue_head other bytes", 201}}));
+  const auto frames = pop();
+  ASSERT_EQ(frames.size(), 33U);
+  EXPECT_EQ(frames[0], forward(62, true)) << "disco first";
+  EXPECT_EQ(frames[1], forward(102, false));
+  EXPECT_EQ(frames[32], forward(derp::kPacketSizeMax, false));
+  EXPECT_EQ(last_stats_.frames, 0U);
+  EXPECT_EQ(last_stats_.packets[1].packets, 0U) << "not sent to a client";
+  EXPECT_EQ(last_stats_.forwarded[0].packets, 1U);
+  EXPECT_EQ(last_stats_.forwarded[0].bytes, 62U);
+  EXPECT_EQ(last_stats_.forwarded[1].packets, 32U);
+}
+
 }  // namespace
 }  // namespace detour::relay

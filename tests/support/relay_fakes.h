@@ -10,6 +10,7 @@
 #include "metrics/counters.h"
 #include "relay/client.h"
 #include "relay/outbox.h"
+#include "relay/router.h"
 #include "support/frames.h"
 
 /// What stands in for sockets in tests of relay/.
@@ -61,6 +62,18 @@ class RecordedDelivery final : public relay::Delivery {
   BufferPool& pool_;
 };
 
+/// Records what mesh peers asked for.
+class RecordedMeshRequests final : public relay::MeshRequests {
+ public:
+  void watch(relay::Client& mesh_peer) override { watches.push_back(&mesh_peer); }
+  void close_peer(relay::Client& mesh_peer, const crypto::NodePublic& key) override {
+    closed.emplace_back(&mesh_peer, key);
+  }
+
+  std::vector<const relay::Client*> watches;
+  std::vector<std::pair<const relay::Client*, crypto::NodePublic>> closed;
+};
+
 /// Every counter of the relay logic that is not zero, by name; gauges and counts alike.
 using CounterValues = std::map<std::string, std::uint64_t>;
 
@@ -96,6 +109,8 @@ using CounterValues = std::map<std::string, std::uint64_t>;
   put("current_notideal_connections", counters.current_notideal_connections);
   put("control_frames_dropped", counters.control_frames_dropped);
   put("logins", counters.logins);
+  put("packets_forwarded_in", counters.packets_forwarded_in);
+  put("packets_forwarded_out", counters.packets_forwarded_out);
   return values;
 }
 
