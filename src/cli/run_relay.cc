@@ -52,6 +52,7 @@ int run_relay(const config::Config& config, const Identity& identity, const Serv
   auto relay =
       server::Relay::start({.config = config,
                             .key = identity.relay_key.key,
+                            .mesh_key = identity.mesh_key,
                             .certificate = identity.certificate ? &*identity.certificate : nullptr,
                             .log = &log});
   if (!relay) {

@@ -13,6 +13,7 @@ namespace detour::cli {
 /// What is loaded from files before anything is bound.
 struct Identity {
   LoadedKey relay_key;
+  crypto::MeshKey mesh_key{};
   std::optional<acme::ServerCertificate> certificate;
 };
 

@@ -17,6 +17,7 @@
 #include "cli/certificate_request.h"
 #include "cli/check.h"
 #include "cli/log_spdlog.h"
+#include "cli/mesh_key.h"
 #include "cli/relay_key.h"
 #include "cli/run_relay.h"
 #include "cli/version.h"
@@ -58,7 +59,14 @@ std::optional<Identity> load_identity(const config::Config& config, Log& log) {
     log.error("certificates by ACME are not built yet: use the manual mode");
     return std::nullopt;
   }
-  if (!config.tls) return key ? std::optional(std::move(identity)) : std::nullopt;
+  auto mesh_key = load_mesh_key(config);
+  if (mesh_key) {
+    identity.mesh_key = *mesh_key;
+  } else {
+    log_lines(log, LogLevel::kError, mesh_key.error());
+  }
+  const bool has_keys = key && mesh_key;
+  if (!config.tls) return has_keys ? std::optional(std::move(identity)) : std::nullopt;
 
   auto certificate = acme::load_certificate(certificate_request(config));
   if (!certificate) {
@@ -67,7 +75,7 @@ std::optional<Identity> load_identity(const config::Config& config, Log& log) {
   }
   for (const auto& notice : certificate->notices) log.info(notice);
   for (const auto& warning : certificate->warnings) log.warn(warning);
-  if (!key) return std::nullopt;
+  if (!has_keys) return std::nullopt;
   identity.certificate = std::move(*certificate);
   return identity;
 }

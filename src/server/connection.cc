@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "base/bytes.h"
 #include "derp/handshake.h"
@@ -22,6 +23,31 @@ namespace {
 constexpr Duration kLingerTimeout = std::chrono::seconds(2);
 
 constexpr std::uint32_t kReadEvents = EPOLLIN | EPOLLRDHUP | EPOLLET;
+
+/// Events told to one watcher in one turn.
+constexpr std::size_t kWatchEventsPerTurn = 1024;
+
+void encode_watch_events(std::span<const relay::WatchEvent> events, ByteBuffer& out,
+                         metrics::WorkerCounters& counters) {
+  out.clear();
+  for (const relay::WatchEvent& event : events) {
+    if (!event.present) {
+      out.append(derp::encode_peer_gone(event.key, derp::PeerGoneReason::kDisconnected));
+      counters.peer_gone_disconnected.add();
+      continue;
+    }
+    std::array<std::uint8_t, derp::kPeerPresentFrameMax> frame;
+    const std::size_t size =
+        derp::write_peer_present(frame, {.peer = event.key,
+                                         .address = event.address,
+                                         .port = event.port,
+                                         .flags = event.flags,
+                                         .app_name = {event.app_name.data(), event.app_name_size}});
+    out.append(std::span(frame).first(size));
+  }
+  counters.mesh_update_batch_size.observe(events.size());
+  counters.buffered_write_frames.observe(events.size());
+}
 
 std::size_t index_of(net::Transport::Version version) {
   return static_cast<std::size_t>(version);
@@ -58,6 +84,7 @@ void Connection::on_event(std::uint32_t events) {
   if ((events & EPOLLOUT) != 0) {
     send_side_.on_writable(scratch_);
     if (phase_ == Phase::kFinishing) finish();
+    if (is_watcher_) worker_.queue_watch(*this);
   }
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) == 0) return;
   if ((events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) saw_hangup_ = true;
@@ -361,13 +388,18 @@ bool Connection::consume_login(std::span<const std::uint8_t>& input) {
     return false;
   }
 
+  // A wrong mesh key is no offence: such a client is one like any other, as in the reference.
+  const bool is_mesh_peer = hello->info.mesh_key && shared_.mesh_key.matches(*hello->info.mesh_key);
+  splitter_ = relay::FrameSplitter(is_mesh_peer);
   set_identity({.id = shared_.directory.next_id(),
                 .key = hello->key,
-                .is_mesh_peer = false,
+                .is_mesh_peer = is_mesh_peer,
                 .is_not_ideal = setup_->is_not_ideal,
                 .is_prober = hello->info.is_prober,
                 .app_name = hello->info.app_name,
-                .connected_at = scratch_.now});
+                .connected_at = scratch_.now,
+                .address = peer_.mapped_bytes(),
+                .port = peer_.port()});
   std::string greeting = std::move(setup_->unsent_greeting);
   greeting += as_text(derp::encode_server_info(hello->shared));
   setup_.reset();
@@ -377,7 +409,9 @@ bool Connection::consume_login(std::span<const std::uint8_t>& input) {
   worker_.timers().arm(deadline_, scratch_.now + keep_alive_period_);
   // ServerInfo is sealed before anybody can find this client, so nothing can overtake it; and it is
   // sent after, so a client that has seen it can be reached.
-  send_side_.send(as_bytes(greeting), scratch_, [this] { worker_.router().add(*this); });
+  relay::Directory::Woken woken;
+  send_side_.send(as_bytes(greeting), scratch_, [&] { woken = worker_.router().add(*this); });
+  worker_.wake_watchers(woken);
   return true;
 }
 
@@ -421,8 +455,12 @@ void Connection::wait_until_writable(int fd) {
   worker_.poller().modify(fd, kReadEvents | EPOLLOUT, *this);
 }
 
+Duration Connection::write_timeout() const {
+  return identity().is_mesh_peer ? kMeshWriteTimeout : shared_.config.tcp_write_timeout;
+}
+
 void Connection::on_blocked(WorkerScratch& scratch) {
-  const Duration timeout = shared_.config.tcp_write_timeout;
+  const Duration timeout = write_timeout();
   if (timeout == Duration::zero()) return;
   if (&scratch == &scratch_) {
     worker_.timers().arm(write_check_, scratch.now + timeout);
@@ -435,7 +473,7 @@ void Connection::on_blocked(WorkerScratch& scratch) {
 void Connection::on_write_check(TimePoint now) {
   const auto stall = send_side_.stall(scratch_);
   if (!stall.blocked) return;
-  const TimePoint due = stall.last_progress + shared_.config.tcp_write_timeout;
+  const TimePoint due = stall.last_progress + write_timeout();
   if (now < due) {
     worker_.timers().arm(write_check_, due);
     return;
@@ -443,17 +481,63 @@ void Connection::on_write_check(TimePoint now) {
   scratch_.counters.write_timeouts.add();
   shared_.log_gated(LogCause::kWriteTimeout, LogLevel::kInfo, now, [&] {
     return fmt::format(
-        "client {} {} took no data for {} ms and was closed (-tcp-write-timeout)",
-        key().short_text(), peer_.text(),
-        std::chrono::duration_cast<std::chrono::milliseconds>(shared_.config.tcp_write_timeout)
-            .count());
+        "{} {} {} took no data for {} ms and was closed{}",
+        identity().is_mesh_peer ? "mesh peer" : "client", key().short_text(), peer_.text(),
+        std::chrono::duration_cast<std::chrono::milliseconds>(write_timeout()).count(),
+        identity().is_mesh_peer ? "" : " (-tcp-write-timeout)");
   });
   close(CloseReason::kWriteTimeout);
 }
 
 void Connection::watch_write(TimePoint now) {
   if (phase_ != Phase::kClosed && !write_check_.is_armed())
-    worker_.timers().arm(write_check_, now + shared_.config.tcp_write_timeout);
+    worker_.timers().arm(write_check_, now + write_timeout());
+}
+
+// --- Mesh peers
+// -----------------------------------------------------------------------------------
+
+void Connection::watch() {
+  // We are in our own list of mesh peers: who talks to itself needs no telling.
+  if (phase_ != Phase::kRelay || key() == shared_.public_key) return;
+  shared_.directory.watch(*this);
+  is_watcher_ = true;
+  worker_.queue_watch(*this);
+}
+
+void Connection::wake_watcher() {
+  worker_.post_watch_events(id());
+}
+
+void Connection::post_close() {
+  worker_.post_close(id());
+}
+
+void Connection::send_watch_events() {
+  // What the socket does not take waits in the directory: no event may be lost.
+  if (phase_ != Phase::kRelay || send_side_.stall(scratch_).blocked) return;
+  std::vector<relay::WatchEvent>& events = worker_.watch_events();
+  ByteBuffer& frames = worker_.watch_frames();
+  events.clear();
+  const auto taken = shared_.directory.take_watch_events(*this, kWatchEventsPerTurn, events);
+  if (taken.fell_behind) {
+    scratch_.counters.mesh_watchers_ended.add();
+    shared_.log_gated(LogCause::kMesh, LogLevel::kWarn, scratch_.now, [&] {
+      return fmt::format(
+          "mesh peer {} {} fell more than {} events behind and was closed, so that "
+          "it begins anew",
+          key().short_text(), peer_.text(), relay::Directory::kWatchEventsMax);
+    });
+    return close(CloseReason::kRefused);
+  }
+  if (!events.empty()) {
+    encode_watch_events(events, frames, scratch_.counters);
+    send_side_.send(frames.bytes(), scratch_);
+    ++watch_loops_;
+  }
+  if (taken.more) return worker_.queue_watch(*this);
+  if (watch_loops_ == 0) return;
+  scratch_.counters.mesh_update_loop_count.observe(std::exchange(watch_loops_, 0));
 }
 
 void Connection::close(CloseReason reason) {

@@ -16,24 +16,13 @@
 #include "relay/client.h"
 #include "relay/frame_splitter.h"
 #include "server/http_service.h"
+#include "server/member_timer.h"
 #include "server/send_side.h"
 #include "server/shared.h"
 
 namespace detour::server {
 
 class Worker;
-
-/// A timer that calls a member function of its owner.
-template <typename Owner, void (Owner::*OnTimer)(TimePoint)>
-class MemberTimer final : public net::Timer {
- public:
-  explicit MemberTimer(Owner& owner) : owner_(owner) {}
-
- private:
-  void on_timer(TimePoint now) override { (owner_.*OnTimer)(now); }
-
-  Owner& owner_;
-};
 
 /// One TCP connection from accept to close: TLS, HTTP, login, relaying.
 ///
@@ -59,6 +48,7 @@ class Connection final : public relay::Client, public net::EventHandler, private
     kRefused,
     kTimeout,
     kWriteTimeout,
+    kMeshPeer,  ///< A mesh peer asked for it (ClosePeer).
     kShutdown,
   };
   /// Ends the connection and hands it to the worker for destruction. Safe to call twice.
@@ -70,6 +60,15 @@ class Connection final : public relay::Client, public net::EventHandler, private
   /// Limits how fast this client may send, beginning with a full bucket; nothing for others than
   /// logged-in clients.
   void set_receive_rate(relay::ReceiveRate rate);
+  /// As WatchConns asks: from now on this mesh peer is told who comes and leaves. Owner only.
+  void watch();
+  /// Sends some of the events that wait for this watcher; queues for the next turn when there are
+  /// more, and waits for its socket when that is full. Owner only.
+  void send_watch_events();
+  /// Events wait for this watcher. Any worker, during a turn.
+  void wake_watcher();
+  /// As ClosePeer asks. Any worker, during a turn.
+  void post_close();
 
   /// At shutdown: sends what waits, then announces the end. The connection closes when its peer
   /// does.
@@ -85,6 +84,7 @@ class Connection final : public relay::Client, public net::EventHandler, private
   Connection* next = nullptr;
   Connection* previous = nullptr;
   bool is_queued = false;
+  bool is_in_watch_queue = false;
 
  private:
   enum class Phase : std::uint8_t {
@@ -109,6 +109,7 @@ class Connection final : public relay::Client, public net::EventHandler, private
   void on_read_resume(TimePoint now);
   void wait_until_writable(int fd) override;
   void on_blocked(WorkerScratch& scratch) override;
+  [[nodiscard]] Duration write_timeout() const;
 
   bool continue_handshake(std::span<const std::uint8_t> input);
   void reject_plain_http();
@@ -135,6 +136,8 @@ class Connection final : public relay::Client, public net::EventHandler, private
   ConnectionLimits::Slot slot_;
   bool saw_hangup_ = false;
   bool is_registered_ = false;
+  bool is_watcher_ = false;
+  std::uint32_t watch_loops_ = 0;  ///< Batches since the watcher was woken.
   net::Transport::Version tls_version_ = net::Transport::Version::kUnknown;
   bool counts_as_tls_ = false;
   std::unique_ptr<Setup> setup_;

@@ -81,6 +81,7 @@ std::expected<std::unique_ptr<HttpService>, std::string> HttpService::make(Share
   site.hostname = config.tls ? config.hostname : "";
   site.machine = machine_name();
   site.version = config.version;
+  site.has_mesh_key = !shared.mesh_key.is_zero();
   const HttpService& self = *service;
   site.render_prometheus = [&self] { return metrics::format_prometheus(self.snapshot()); };
   site.render_expvar_json = [&self] { return metrics::format_expvar_json(self.snapshot()); };
@@ -112,6 +113,12 @@ metrics::Snapshot HttpService::snapshot() const {
   for (const auto& worker : shared_.workers) metrics::accumulate(snapshot, worker->counters());
   const auto counts = shared_.directory.counts();
   snapshot.clients_local = counts.keys;
+  snapshot.clients_remote = counts.remote_keys;
+  snapshot.watchers = counts.watchers;
+  snapshot.mesh_links_configured = shared_.mesh_links.load(std::memory_order_relaxed);
+  snapshot.multiforwarder_created = counts.second_mesh_links;
+  snapshot.multiforwarder_deleted = counts.last_mesh_links;
+  snapshot.packet_forwarder_delete_other_value = counts.strange_mesh_removals;
   snapshot.current_dup_client_keys = counts.duplicate_keys;
   snapshot.current_dup_client_conns = counts.duplicate_connections;
   snapshot.total_dup_client_conns = counts.duplicate_connections_total;

@@ -34,6 +34,30 @@ std::expected<std::unique_ptr<net::TlsContext>, std::string> make_tls(
   return net::TlsContext::make(options);
 }
 
+/// The relays that config names, each understood, and the TLS for the links to them.
+std::expected<std::vector<MeshTarget>, std::string> prepare_mesh(
+    Shared& shared, const std::string& authorities_file) {
+  std::vector<MeshTarget> targets;
+  if (shared.config.mesh_with.empty()) return targets;
+  if (shared.mesh_key.is_zero())
+    return std::unexpected(
+        "there are mesh peers (-mesh-with) but no mesh key: give all relays of the region the same "
+        "64 hex digits in a file (openssl rand -hex 32) and name it with -mesh-psk-file");
+  for (const config::MeshPeer& peer : shared.config.mesh_with) {
+    auto target = MeshTarget::parse(peer);
+    if (!target) return std::unexpected(target.error());
+    targets.push_back(std::move(*target));
+  }
+  client::TlsSettings settings;
+  settings.trust.authorities_file = authorities_file;
+  settings.keep_buffers = true;
+  auto context = client::TlsContext::create(std::move(settings));
+  if (!context) return std::unexpected(context.error().text());
+  shared.link_tls = std::move(*context);
+  shared.mesh_links = targets.size();
+  return targets;
+}
+
 std::uint64_t descriptors_for_connections() {
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return UINT64_MAX;
@@ -67,7 +91,7 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
         fmt::format("listen address {:?} is not an IP address", config.listen.host));
 
   std::unique_ptr<Relay> relay(new Relay);
-  relay->shared_ = std::make_unique<Shared>(config, options.key, *options.log);
+  relay->shared_ = std::make_unique<Shared>(config, options.key, options.mesh_key, *options.log);
   Shared& shared = *relay->shared_;
   shared.descriptors_for_connections = descriptors_for_connections();
   if (auto set = apply_rate_config(shared, config); !set) return std::unexpected(set.error());
@@ -81,6 +105,8 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
     if (!tls) return std::unexpected(tls.error());
     shared.tls = std::move(*tls);
   }
+  auto mesh_targets = prepare_mesh(shared, options.mesh_authorities_file);
+  if (!mesh_targets) return std::unexpected(mesh_targets.error());
   auto http_service = HttpService::make(shared);
   if (!http_service) return std::unexpected(http_service.error());
   shared.http = std::move(*http_service);
@@ -119,6 +145,9 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
   // One worker, so that answers leave in the order of the requests.
   if (relay->stun_ && !shared.workers.back()->add_stun(relay->stun_.get()))
     return std::unexpected(std::string(kCannotWatch));
+  for (std::size_t i = 0; i < mesh_targets->size(); ++i)
+    shared.workers[i % shared.workers.size()]->add_mesh_peer(std::move((*mesh_targets)[i]),
+                                                             *shared.link_tls);
   for (const auto& worker : shared.workers) worker->start_thread();
   return relay;
 }

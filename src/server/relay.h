@@ -23,6 +23,9 @@ class Relay {
   struct Options {
     config::Config config;
     crypto::NodePrivate key;
+    crypto::MeshKey mesh_key{};  ///< The secret that the relays of a region share; zero = none.
+    /// PEM of the CAs that vouch for mesh peers; empty = those of the system (SSL_CERT_FILE).
+    std::string mesh_authorities_file{};
     /// Needed when config.tls; only read during start().
     const acme::ServerCertificate* certificate = nullptr;
     Log* log = nullptr;  ///< Must outlive the relay.

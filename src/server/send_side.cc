@@ -281,8 +281,9 @@ void SendSide::drop(const relay::FrameBatch& batch, DropReason reason, WorkerScr
   std::uint64_t control_frames = batch.stats.frames;
   for (std::size_t kind = 0; kind < metrics::kPacketKindCount; ++kind) {
     auto& cell = scratch.counters.dropped[static_cast<std::size_t>(reason)][kind];
-    cell.packets.add(batch.stats.packets[kind].packets);
-    cell.bytes.add(batch.stats.packets[kind].bytes);
+    const auto& forwarded = batch.stats.forwarded[kind];
+    cell.packets.add(batch.stats.packets[kind].packets + forwarded.packets);
+    cell.bytes.add(batch.stats.packets[kind].bytes + forwarded.bytes);
     control_frames -= batch.stats.packets[kind].packets;
   }
   if (control_frames != 0) scratch.counters.control_frames_dropped.add(control_frames);

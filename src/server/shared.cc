@@ -7,10 +7,12 @@
 
 namespace detour::server {
 
-Shared::Shared(const config::Config& config_in, const crypto::NodePrivate& key, Log& log_in)
+Shared::Shared(const config::Config& config_in, const crypto::NodePrivate& key,
+               const crypto::MeshKey& mesh_key_in, Log& log_in)
     : config(config_in),
       private_key(key),
       public_key(private_key.public_key()),
+      mesh_key(mesh_key_in),
       log(log_in),
       quiescence(config_in.workers),
       directory(quiescence),

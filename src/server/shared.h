@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "base/buffer_pool.h"
 #include "base/log.h"
 #include "base/quiescent.h"
+#include "client/tls_stream.h"
 #include "config/config.h"
 #include "crypto/keys.h"
 #include "net/tls_context.h"
@@ -38,6 +40,8 @@ inline constexpr Duration kHttpIdleTimeout = std::chrono::seconds(30);
 /// KeepAlive goes out every 60 s plus up to 5 s, fixed per connection (server-behaviour 0).
 inline constexpr Duration kKeepAlivePeriod = std::chrono::seconds(60);
 inline constexpr Duration kKeepAliveJitter = std::chrono::seconds(5);
+/// A mesh peer may take nothing for this long, whatever tcp_write_timeout says to clients.
+inline constexpr Duration kMeshWriteTimeout = std::chrono::seconds(30);
 
 /// Causes of log lines that a peer can provoke: each has its own gate, so that none drowns the
 /// others.
@@ -52,14 +56,16 @@ enum class LogCause : std::uint8_t {
   kStunFailed,
   kAcceptRate,
   kConnectionLimit,
+  kMesh,
 };
-inline constexpr std::size_t kLogCauseCount = 10;
+inline constexpr std::size_t kLogCauseCount = 11;
 
 /// What all workers of one relay share. Constant after start but for what is atomic or locked
 /// inside.
 class Shared {
  public:
-  Shared(const config::Config& config_in, const crypto::NodePrivate& key, Log& log_in);
+  Shared(const config::Config& config_in, const crypto::NodePrivate& key,
+         const crypto::MeshKey& mesh_key_in, Log& log_in);
   ~Shared();
   Shared(const Shared&) = delete;
   Shared& operator=(const Shared&) = delete;
@@ -67,11 +73,13 @@ class Shared {
   const config::Config config;
   const crypto::NodePrivate private_key;
   const crypto::NodePublic public_key;
+  const crypto::MeshKey mesh_key;  ///< Zero = no mesh.
   Log& log;
   Quiescence quiescence;
   relay::Directory directory;
-  BlockDepot block_depot;                ///< Evens out the workers' pools.
-  std::unique_ptr<net::TlsContext> tls;  ///< Null when the main listener is plain HTTP.
+  BlockDepot block_depot;                      ///< Evens out the workers' pools.
+  std::unique_ptr<net::TlsContext> tls;        ///< Null when the main listener is plain HTTP.
+  std::optional<client::TlsContext> link_tls;  ///< For links to mesh peers; only when there are.
   std::unique_ptr<HttpService> http;
   /// Who is told of a changed configuration. `config` itself stays as it was at the start.
   ReloadSubscribers reload_subscribers;
@@ -80,6 +88,7 @@ class Shared {
   ConnectionLimits
       limits;  ///< Counts connections that are accepted and not closed, on all listeners.
   std::uint64_t descriptors_for_connections = 0;
+  std::atomic<std::uint64_t> mesh_links{0};  ///< To keep up, without one to ourselves.
   const TimePoint started_at = Clock::now();
 
   /// How fast each client may send; for logins from now on.

@@ -1,5 +1,7 @@
 #include "server/worker.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -34,7 +36,7 @@ Worker::Worker(Shared& shared, std::size_t index)
       scratch_(&shared.block_depot),
       timers_(Clock::now()),
       outbox_(scratch_.pool, *this),
-      router_(shared.directory, outbox_, scratch_.counters),
+      router_(shared.directory, outbox_, *this, scratch_.counters),
       jitter_(std::random_device{}()),
       gather_pause_(shared.config.gather) {
   scratch_.cipher_in.reserve(kReadBytes);
@@ -57,6 +59,11 @@ bool Worker::add_listener(int fd, ListenerKind kind) {
 bool Worker::add_stun(int fd) {
   stun_ = std::make_unique<StunResponder>(fd, scratch_.counters, shared_);
   return poller_.add(fd, EPOLLIN, *stun_);
+}
+
+void Worker::add_mesh_peer(MeshTarget target, const client::TlsContext& tls) {
+  mesh_connectors_.push_back(std::make_unique<MeshConnector>(*this, std::move(target), tls));
+  post([connector = mesh_connectors_.back().get()] { connector->begin(); });
 }
 
 void Worker::start_thread() {
@@ -98,6 +105,20 @@ void Worker::post_watch(relay::ClientId id) {
   });
 }
 
+void Worker::post_watch_events(relay::ClientId id) {
+  mailbox_.post([this, id] {
+    for (relay::Client* const client : shared_.directory.find_ids({id}))
+      queue_watch(*static_cast<Connection*>(client));
+  });
+}
+
+void Worker::post_close(relay::ClientId id) {
+  mailbox_.post([this, id] {
+    for (relay::Client* const client : shared_.directory.find_ids({id}))
+      static_cast<Connection*>(client)->close(Connection::CloseReason::kMeshPeer);
+  });
+}
+
 // --- The loop
 // -------------------------------------------------------------------------------------
 
@@ -131,6 +152,7 @@ void Worker::turn() {
   mailbox_.run_posted();
   timers_.advance(scratch_.now);
   run_departures();
+  run_watch_queue();
   outbox_.flush();
 
   bury_the_dead();
@@ -138,12 +160,16 @@ void Worker::turn() {
 
   const auto& received = scratch_.counters.received;
   const std::uint64_t packets = received[0].packets.get() + received[1].packets.get();
-  const bool waiting = !again_.empty() || !setup_.empty() || !departures_.empty() || stopping_;
+  const bool waiting = has_work() || stopping_;
   if (gather_pause_.wanted(packets, scratch_.now) && !waiting) gather_pause_.sleep();
 }
 
+bool Worker::has_work() const {
+  return !again_.empty() || !setup_.empty() || !departures_.empty() || !watch_queue_.empty();
+}
+
 std::optional<Duration> Worker::wait_limit() const {
-  if (!again_.empty() || !setup_.empty() || !departures_.empty()) return Duration::zero();
+  if (has_work()) return Duration::zero();
   std::optional<Duration> limit = timers_.time_to_next(Clock::now());
   const auto at_most = [&limit](Duration other) { limit = std::min(limit.value_or(other), other); };
   if (shared_.quiescence.has_pending()) at_most(kReclaimInterval);
@@ -152,7 +178,10 @@ std::optional<Duration> Worker::wait_limit() const {
 }
 
 void Worker::deliver(relay::Client& destination, relay::FrameBatch batch) {
-  static_cast<Connection&>(destination).send_side().deliver(std::move(batch), scratch_);
+  SendSide& send_side = destination.identity().is_mesh_link
+                            ? static_cast<MeshLink&>(destination).send_side()
+                            : static_cast<Connection&>(destination).send_side();
+  send_side.deliver(std::move(batch), scratch_);
 }
 
 void Worker::run_again_queue() {
@@ -195,6 +224,47 @@ void Worker::run_departures() {
   }
 }
 
+void Worker::run_watch_queue() {
+  if (watch_queue_.empty()) return;
+  std::swap(watch_queue_, watch_queue_now_);
+  for (relay::Client* const client : shared_.directory.find_ids(watch_queue_now_)) {
+    auto& watcher = static_cast<Connection&>(*client);
+    watcher.is_in_watch_queue = false;
+    watcher.send_watch_events();
+  }
+  watch_queue_now_.clear();
+}
+
+// --- Mesh peers
+// -----------------------------------------------------------------------------------
+
+void Worker::watch(relay::Client& mesh_peer) {
+  static_cast<Connection&>(mesh_peer).watch();
+}
+
+void Worker::close_peer(relay::Client& mesh_peer, const crypto::NodePublic& key) {
+  const auto connections = shared_.directory.connections_of(key);
+  shared_.log_gated(LogCause::kMesh, LogLevel::kInfo, scratch_.now, [&] {
+    const auto& asker = static_cast<Connection&>(mesh_peer);
+    return fmt::format("mesh peer {} {} asked to close {}: {}", asker.key().short_text(),
+                       asker.peer().text(), key.typed(),
+                       connections.empty()
+                           ? "not here"
+                           : fmt::format("{} connection{} closed", connections.size(),
+                                         connections.size() == 1 ? "" : "s"));
+  });
+  for (relay::Client* const client : connections) static_cast<Connection*>(client)->post_close();
+}
+
+void Worker::wake_watchers(const relay::Directory::Woken& woken) {
+  for (relay::Client* const watcher : woken) static_cast<Connection*>(watcher)->wake_watcher();
+}
+
+void Worker::queue_watch(Connection& watcher) {
+  if (std::exchange(watcher.is_in_watch_queue, true)) return;
+  watch_queue_.push_back(watcher.id());
+}
+
 // --- Connections
 // ----------------------------------------------------------------------------------
 
@@ -227,6 +297,7 @@ void Worker::queue_again(Connection& connection) {
 
 void Worker::announce_departure(const crypto::NodePublic& key,
                                 relay::Directory::Departure departure) {
+  wake_watchers(departure.woken);
   if (!departure.key_left || departure.delivered_to.empty() || stopping_) return;
   departures_.push_back({.key = key, .delivered_to = std::move(departure.delivered_to)});
 }
@@ -257,6 +328,7 @@ void Worker::begin_stop() {
   acceptors_.clear();
   if (stun_) poller_.remove(stun_->fd());
   departures_.clear();
+  for (const auto& connector : mesh_connectors_) connector->stop();
   for (Connection* connection = connections_; connection != nullptr;) {
     Connection* const next = connection->next;
     connection->begin_shutdown();

@@ -16,6 +16,7 @@
 #include "server/acceptor.h"
 #include "server/connection.h"
 #include "server/gather_pause.h"
+#include "server/mesh_connector.h"
 #include "server/send_side.h"
 #include "server/shared.h"
 #include "server/stun_responder.h"
@@ -26,7 +27,7 @@ namespace detour::server {
 ///
 /// A turn: wait; handle what happened; send what was gathered, once per destination; let go of what
 /// closed. Everything but post_*() and the counters belongs to the worker's own thread.
-class Worker final : private relay::Delivery {
+class Worker final : private relay::Delivery, private relay::MeshRequests {
  public:
   Worker(Shared& shared, std::size_t index);
   ~Worker();
@@ -38,6 +39,9 @@ class Worker final : private relay::Delivery {
   /// The same for the STUN socket, on one of the workers.
   [[nodiscard]] bool add_stun(int fd);
 
+  /// The same: a mesh peer to keep a link to. `tls` must outlive the worker.
+  void add_mesh_peer(MeshTarget target, const client::TlsContext& tls);
+
   void start_thread();
   /// Asks the worker to send what waits, end all connections and stop. Returns at once; any thread.
   void post_stop();
@@ -45,6 +49,8 @@ class Worker final : private relay::Delivery {
   /// When all workers have been joined: lets go of what came too late, such as accepted sockets.
   void drop_posted() { mailbox_.run_posted(); }
 
+  /// Runs `task` on this worker; any thread.
+  void post(net::Mailbox::Task task) { mailbox_.post(std::move(task)); }
   /// Takes over an accepted socket; any thread.
   void post_connection(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener,
                        ConnectionLimits::Slot slot);
@@ -52,6 +58,10 @@ class Worker final : private relay::Delivery {
   void post_receive_rate(relay::ReceiveRate rate);
   /// A client of this worker was found blocked by another worker; any thread.
   void post_watch(relay::ClientId id);
+  /// A client of this worker watches, and events wait for it; any thread.
+  void post_watch_events(relay::ClientId id);
+  /// A client of this worker is to be closed for a mesh peer; any thread.
+  void post_close(relay::ClientId id);
 
   [[nodiscard]] const metrics::WorkerCounters& counters() const { return scratch_.counters; }
   [[nodiscard]] std::uint64_t connection_count() const {
@@ -75,6 +85,12 @@ class Worker final : private relay::Delivery {
   void queue_again(Connection& connection);
   /// Tells those who were sent packets of `key` that it left, a few in each turn.
   void announce_departure(const crypto::NodePublic& key, relay::Directory::Departure departure);
+  /// Lets a watcher send events in this turn or the next one.
+  void queue_watch(Connection& watcher);
+  /// Tells the workers of these watchers that events wait.
+  static void wake_watchers(const relay::Directory::Woken& woken);
+  [[nodiscard]] std::vector<relay::WatchEvent>& watch_events() { return watch_events_; }
+  [[nodiscard]] ByteBuffer& watch_frames() { return watch_frames_; }
   /// Takes a closed connection for destruction at the end of the turn.
   void bury(Connection& connection);
 
@@ -87,11 +103,16 @@ class Worker final : private relay::Delivery {
   void run();
   void turn();
   void deliver(relay::Client& destination, relay::FrameBatch batch) override;
+  void watch(relay::Client& mesh_peer) override;
+  void close_peer(relay::Client& mesh_peer, const crypto::NodePublic& key) override;
   void run_again_queue();
   void run_setup_queue();
   void run_departures();
+  void run_watch_queue();
   void begin_stop();
   void bury_the_dead();
+  /// Whether something waits for the next turn.
+  [[nodiscard]] bool has_work() const;
   [[nodiscard]] std::optional<Duration> wait_limit() const;
 
   Shared& shared_;
@@ -104,6 +125,7 @@ class Worker final : private relay::Delivery {
   relay::Router router_;
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
   std::unique_ptr<StunResponder> stun_;
+  std::vector<std::unique_ptr<MeshConnector>> mesh_connectors_;
 
   Connection* connections_ = nullptr;  ///< Intrusive list of all that are not closed.
   std::atomic<std::uint64_t> connection_count_{0};
@@ -112,6 +134,11 @@ class Worker final : private relay::Delivery {
   std::deque<Connection*> setup_;
   std::vector<Connection*> dead_;
   std::deque<Departed> departures_;
+  std::vector<relay::ClientId> watch_queue_;
+  std::vector<relay::ClientId> watch_queue_now_;
+  // Lent to watchers.
+  std::vector<relay::WatchEvent> watch_events_;
+  ByteBuffer watch_frames_;
   std::minstd_rand jitter_;
 
   GatherPause gather_pause_;

@@ -1,0 +1,56 @@
+#include "cli/mesh_key.h"
+
+#include <fmt/format.h>
+
+#include <string_view>
+
+#include "base/files.h"
+
+namespace detour::cli {
+namespace {
+
+constexpr std::size_t kMeshKeyFileSizeMax = 4096;
+
+void wipe(std::string& text) {
+  crypto::wipe({reinterpret_cast<std::uint8_t*>(text.data()), text.size()});
+}
+
+std::string_view trimmed(std::string_view text) {
+  constexpr std::string_view kWhiteSpace = " \t\r\n\v\f";
+  const std::size_t begin = text.find_first_not_of(kWhiteSpace);
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(kWhiteSpace) + 1 - begin);
+}
+
+std::expected<crypto::MeshKey, std::string> parse(std::string_view text, std::string_view source) {
+  const auto refuse = [&](std::string_view what) {
+    return std::unexpected(fmt::format(
+        "mesh key: {}: {}; all relays of the region need the same 64 hex digits, made once with "
+        "`openssl rand -hex 32`",
+        source, what));
+  };
+  const std::string_view digits = trimmed(text);
+  if (digits.empty()) return refuse("holds white space alone");
+  const auto key = crypto::MeshKey::parse(digits);
+  if (!key)
+    return refuse(digits.size() == 64 ? std::string("has something else than hex digits")
+                                      : fmt::format("has {} characters", digits.size()));
+  if (key->is_zero()) return refuse("is a key of zeros, which is no key");
+  return *key;
+}
+
+}  // namespace
+
+std::expected<crypto::MeshKey, std::string> load_mesh_key(const config::Config& config) {
+  if (!config.mesh_key.empty()) return parse(config.mesh_key, "TAILSCALE_DERPER_MESH_KEY");
+  if (config.mesh_key_file.empty()) return crypto::MeshKey();
+
+  auto content = read_file(config.mesh_key_file, kMeshKeyFileSizeMax);
+  if (!content) return std::unexpected("mesh key: " + content.error().message);
+  if (content->empty()) return crypto::MeshKey();
+  auto key = parse(*content, config.mesh_key_file);
+  wipe(*content);
+  return key;
+}
+
+}  // namespace detour::cli

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <expected>
+#include <string>
+
+#include "config/config.h"
+#include "crypto/keys.h"
+
+namespace detour::cli {
+
+/// The secret that the relays of a region share: `mesh_key` itself, or else what stands in
+/// `mesh_key_file`; zero when neither is set, and for an empty file, which derper takes for "no
+/// mesh key".
+///
+/// Fails with a message for the operator that names the source and what to do, and has no part of
+/// the key in it.
+[[nodiscard]] std::expected<crypto::MeshKey, std::string> load_mesh_key(
+    const config::Config& config);
+
+}  // namespace detour::cli

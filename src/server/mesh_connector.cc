@@ -1,0 +1,187 @@
+#include "server/mesh_connector.h"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "server/worker.h"
+
+namespace detour::server {
+
+namespace {
+
+using client::Failure;
+using client::Layer;
+using client::TlsProblem;
+
+// The pause between attempts doubles from the first to the second, the reference's only one.
+constexpr Duration kPauseMin = std::chrono::milliseconds(250);
+constexpr Duration kPauseMax = std::chrono::seconds(5);
+/// How many unsent bytes the kernel holds before it calls a link full.
+constexpr int kNotSentLowWater = 256 * 1024;
+
+void set_option(int fd, int level, int name, int value) {
+  // Options are a matter of quality; a kernel without one still connects.
+  static_cast<void>(::setsockopt(fd, level, name, &value, sizeof value));
+}
+
+void set_options(int fd, const config::Config& config) {
+  using std::chrono::duration_cast;
+  set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, kNotSentLowWater);
+  if (config.tcp_keepalive_time != Duration::zero()) {
+    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_option(
+        fd, IPPROTO_TCP, TCP_KEEPIDLE,
+        static_cast<int>(duration_cast<std::chrono::seconds>(config.tcp_keepalive_time).count()));
+  }
+  if (config.tcp_user_timeout != Duration::zero())
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
+               static_cast<int>(
+                   duration_cast<std::chrono::milliseconds>(config.tcp_user_timeout).count()));
+}
+
+/// What the operator can do about it.
+std::string_view remedy(const Failure& failure) {
+  switch (failure.tls_problem) {
+    case TlsProblem::kSelfSigned:
+    case TlsProblem::kUnknownIssuer:
+      return "; mesh links need a certificate that this machine trusts: for a CA of your own set "
+             "SSL_CERT_FILE to its certificate";
+    case TlsProblem::kWrongName:
+      return "; name the peer as its certificate does, and write host/address to dial another "
+             "address";
+    default:
+      return {};
+  }
+}
+
+}  // namespace
+
+MeshConnector::MeshConnector(Worker& worker, MeshTarget target, const client::TlsContext& tls)
+    : worker_(worker),
+      target_(std::move(target)),
+      tls_(tls),
+      pause_(kPauseMin),
+      gate_(/*burst=*/3, std::chrono::seconds(60)),
+      jitter_(std::random_device{}()) {}
+
+MeshConnector::~MeshConnector() = default;
+
+void MeshConnector::begin() {
+  if (stopped_) return;
+  lookup_ =
+      std::make_unique<Lookup>(target_.dial_host, target_.port, [this](Lookup::Answer answer) {
+        worker_.post(
+            [this, answer = std::move(answer)]() mutable { on_answer(std::move(answer)); });
+      });
+}
+
+void MeshConnector::stop() {
+  stopped_ = true;
+  lookup_.reset();
+  addresses_.clear();
+  worker_.timers().disarm(timer_);
+  if (MeshLink* const link = std::exchange(link_, nullptr)) link->close();
+}
+
+void MeshConnector::on_timer(TimePoint /*now*/) {
+  begin();
+}
+
+void MeshConnector::on_answer(Lookup::Answer answer) {
+  if (stopped_) return;
+  lookup_.reset();
+  if (!answer) {
+    last_failure_ = {.layer = Layer::kAddress, .message = answer.error()};
+    return wait_for_next_attempt();
+  }
+  addresses_.assign(answer->begin(), answer->end());
+  try_next_address();
+}
+
+void MeshConnector::try_next_address() {
+  while (!addresses_.empty()) {
+    const net::SocketAddress address = addresses_.front();
+    addresses_.pop_front();
+    if (try_address(address)) return;
+  }
+  wait_for_next_attempt();
+}
+
+bool MeshConnector::try_address(const net::SocketAddress& address) {
+  const auto refuse = [&](std::string_view what) {
+    last_failure_ = {
+        .layer = Layer::kTcp,
+        .message = fmt::format("{} {}: {}", what, address.text(), std::strerror(errno)),
+        .system_error = errno};
+    return false;
+  };
+  net::UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  if (!fd) return refuse("cannot open a socket for");
+  set_options(fd.get(), worker_.shared().config);
+  if (::connect(fd.get(), address.get(), address.size()) != 0 && errno != EINPROGRESS)
+    return refuse("cannot connect to");
+  auto link = std::make_unique<MeshLink>(*this, worker_, std::move(fd), address);
+  if (!link->start()) return refuse("cannot watch a socket for");
+  link_ = link.release();  // Retires itself when it closes.
+  return true;
+}
+
+void MeshConnector::wait_for_next_attempt() {
+  if (stopped_) return;
+  worker_.scratch().counters.mesh_link_failures.add();
+  log_failure(last_failure_);
+  // Jitter, so that relays that lost the same peer do not come back in one moment.
+  const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(pause_).count();
+  std::uniform_int_distribution<std::int64_t> spread(milliseconds * 3 / 4, milliseconds * 5 / 4);
+  worker_.timers().arm(timer_, worker_.scratch().now + std::chrono::milliseconds(spread(jitter_)));
+  pause_ = std::min(2 * pause_, kPauseMax);
+}
+
+void MeshConnector::log_failure(const Failure& failure) {
+  std::uint64_t suppressed = 0;
+  if (!gate_.admit(worker_.scratch().now, &suppressed)) return;
+  std::string message = fmt::format("mesh peer {}: no link: {}{}; trying again", target_.name,
+                                    failure.text(), remedy(failure));
+  if (suppressed != 0) message += fmt::format(" ({} more like this were not logged)", suppressed);
+  worker_.shared().log.warn(message);
+}
+
+void MeshConnector::on_watching(const MeshLink& link) {
+  pause_ = kPauseMin;
+  addresses_.clear();
+  worker_.shared().log.info(fmt::format("mesh peer {}: linked with {} {}", target_.name,
+                                        link.address().text(), link.key().short_text()));
+}
+
+void MeshConnector::on_failed(const MeshLink& link, Failure failure, bool was_watching) {
+  if (link_ != &link) return;
+  link_ = nullptr;
+  last_failure_ = std::move(failure);
+  if (was_watching) addresses_.clear();
+  try_next_address();
+}
+
+void MeshConnector::on_ourselves() {
+  link_ = nullptr;
+  stopped_ = true;
+  addresses_.clear();
+  worker_.shared().mesh_links.fetch_sub(1, std::memory_order_relaxed);
+  worker_.shared().log.info(
+      fmt::format("mesh peer {}: is this relay itself, so no link is needed", target_.name));
+}
+
+void MeshConnector::post_watch_write() {
+  worker_.post([this] {
+    if (link_ != nullptr) link_->watch_write(worker_.scratch().now);
+  });
+}
+
+}  // namespace detour::server
