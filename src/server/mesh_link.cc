@@ -301,7 +301,7 @@ void MeshLink::on_deadline(TimePoint now) {
   const auto seconds = [](Duration duration) {
     return std::chrono::duration_cast<std::chrono::seconds>(duration).count();
   };
-  Failure failure;
+  Failure failure = failure_of(Layer::kRelay, {});
   switch (phase_) {
     case Phase::kConnect:
       failure = failure_of(Layer::kTcp, fmt::format("{} did not answer within {} s",

@@ -18,6 +18,8 @@ var detourOnly = map[string]string{
 	"certificates are checked for their chain":                    "v1.102 serves a leaf without its intermediate",
 	"one missing file of two is no reason to overwrite the other": "v1.102 makes new ones without a word",
 	"self-signed certificates last ten years":                     "those of v1.102 last one year",
+	"PeerPresent carries the app name":                            "since v1.104 a length and the app name stand behind the flags; v1.102 ends with the flags",
+	"the log says why there is no mesh link":                      "v1.102 logs that the connection ended, and no more",
 	"app names are checked":                                       "since v1.104 AppName is at most 32 bytes of printable ASCII, or the login is refused; v1.102 takes anything",
 }
 
