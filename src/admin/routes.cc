@@ -7,6 +7,7 @@
 
 #include "admin/pages.h"
 #include "base/check.h"
+#include "http/websocket.h"
 
 namespace detour::admin {
 namespace {
@@ -20,6 +21,7 @@ constexpr std::string_view kHtml = "text/html; charset=utf-8";
 constexpr std::string_view kJson = "application/json; charset=utf-8";
 
 constexpr std::string_view kDerpPath = "/derp";
+constexpr std::string_view kWebSocketProtocol = "derp";
 constexpr std::string_view kDebugPath = "/debug";
 constexpr std::string_view kGenerate204Path = "/generate_204";
 
@@ -151,7 +153,7 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
 [[nodiscard]] Response refuse_derp(const Request& request, const Site& site) {
   if (!site.derp_enabled) return text_error(404, "derp server disabled");
   if (is_websocket_for_derp(request)) {
-    return text_error(501, "DERP over WebSocket is not supported by this version of Detour");
+    return http::accept_websocket(request, kWebSocketProtocol).response;
   }
   return text_error(426, "DERP requires connection upgrade");
 }
@@ -245,9 +247,15 @@ std::optional<DerpUpgrade> derp_upgrade(const Request& request, const Site& site
   if (!asks_here || !site.derp_enabled) return std::nullopt;
 
   const std::string upgrade = lower(request.header("Upgrade"));
-  const bool wants_derp =
-      upgrade == "derp" || (upgrade == "websocket" && !is_websocket_for_derp(request));
-  if (!wants_derp) return std::nullopt;
+  if (is_websocket_for_derp(request)) {
+    auto handshake = http::accept_websocket(request, kWebSocketProtocol);
+    if (!handshake.accepted) return std::nullopt;
+    return DerpUpgrade{.fast_start = false,
+                       .ideal_node = {},
+                       .websocket_head = std::move(handshake.head),
+                       .websocket_speaks_derp = !handshake.subprotocol.empty()};
+  }
+  if (upgrade != "derp" && upgrade != "websocket") return std::nullopt;
   return DerpUpgrade{.fast_start = request.header("Derp-Fast-Start") == "1",
                      .ideal_node = std::string(request.header("Ideal-Node"))};
 }

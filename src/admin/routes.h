@@ -47,14 +47,19 @@ struct Origin {
 
 /// A request that turns its connection into a DERP stream.
 struct DerpUpgrade {
-  bool fast_start;         ///< The client waits for no HTTP answer, so none may be sent.
-  std::string ideal_node;  ///< The node the client would rather have reached; empty = this one.
+  bool fast_start = false;   ///< The client waits for no HTTP answer, so none may be sent.
+  std::string ideal_node{};  ///< The node the client would rather have reached; empty = this one.
+  /// The stream goes inside a WebSocket, which begins with this head of the answer; else empty.
+  std::string websocket_head{};
+  /// Of a WebSocket: the client speaks DERP in it. If not, it is closed at once.
+  bool websocket_speaks_derp = true;
 };
 
 /// Whether `request` asks for DERP and may have it. If not, route() has the answer.
 ///
 /// Only path and Upgrade header count: neither method nor Connection header, as in the reference.
 /// `Upgrade: websocket` without the subprotocol `derp` means DERP too: clients of 2020 say it so.
+/// With it, it is a WebSocket, whose handshake has to be right.
 [[nodiscard]] std::optional<DerpUpgrade> derp_upgrade(const http::Request& request,
                                                       const Site& site, Listener listener);
 

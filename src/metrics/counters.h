@@ -85,6 +85,7 @@ class Histogram {
 /// a client may arrive on one worker and be counted out on another.
 struct alignas(64) WorkerCounters {
   Counter accepts;  ///< DERP connections taken over.
+  Counter websocket_accepts;  ///< Those of them inside a WebSocket.
   std::array<PacketsAndBytes, kPacketKindCount> received;
   std::array<PacketsAndBytes, kPacketKindCount> sent;
   std::array<std::array<PacketsAndBytes, kPacketKindCount>, kDropReasonCount> dropped;

@@ -199,7 +199,7 @@ void add_rate_limit(Variable& derp, const Snapshot& s) {
        "DERP bytes dropped by reason and by kind"},
       {"derp_packets_dropped", drops(s, &PacketTotals::packets),
        "DERP packets dropped by reason and by kind"},
-      {"derp_websocket_accepts", Integer{0}},
+      {"derp_websocket_accepts", Integer{s.websocket_accepts}},
       {"derper_tls_request_version", by_tls_version(s.tls_requests)},
       detour_group(s),
       {"gauge_derper_tls_active_version", by_tls_version(s.tls_active)},
@@ -297,6 +297,7 @@ void accumulate(Snapshot& snapshot, const WorkerCounters& worker) {
   };
   constexpr Field kFields[] = {
       {&Snapshot::accepts, &WorkerCounters::accepts},
+      {&Snapshot::websocket_accepts, &WorkerCounters::websocket_accepts},
       {&Snapshot::got_ping, &WorkerCounters::got_ping},
       {&Snapshot::sent_pong, &WorkerCounters::sent_pong},
       {&Snapshot::peer_gone_disconnected, &WorkerCounters::peer_gone_disconnected},

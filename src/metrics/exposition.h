@@ -41,6 +41,7 @@ inline constexpr std::size_t kTlsVersionCount = 5;
 struct Snapshot {
   // Sums over workers, by accumulate().
   std::uint64_t accepts = 0;
+  std::uint64_t websocket_accepts = 0;
   std::array<PacketTotals, kPacketKindCount> received{};
   std::array<PacketTotals, kPacketKindCount> sent{};
   std::array<std::array<PacketTotals, kPacketKindCount>, kDropReasonCount> dropped{};

@@ -208,6 +208,7 @@ void Connection::take_input(std::span<const std::uint8_t> input) {
   for (;;) {
     const auto opened = send_side_.open(input, scratch_);
     input = {};
+    if (websocket_ != nullptr) websocket_->hold_answers(opened.blocked);
     auto rest = plain.bytes();
     consume(rest);
     if (phase_ == Phase::kClosed) return;
@@ -216,18 +217,25 @@ void Connection::take_input(std::span<const std::uint8_t> input) {
     switch (opened.status) {
       case net::Transport::Opened::kOutputFull:
         // Cannot happen without progress: the buffer is larger than any frame and any read.
-        if (consumed == 0) return close(CloseReason::kRefused);
+        if (consumed == 0 && !rest.empty()) return close(CloseReason::kRefused);
         plain.consume_front(consumed);
         continue;
       case net::Transport::Opened::kNeedsInput:
+        if (std::exchange(reopen_, false)) {
+          plain.consume_front(consumed);
+          continue;
+        }
         keep_carry(rest);
         return;
       case net::Transport::Opened::kClosed:
         return close(CloseReason::kPeerClosed);
       case net::Transport::Opened::kFailed:
         shared_.log_gated(LogCause::kTlsFailed, LogLevel::kInfo, scratch_.now, [&] {
-          return fmt::format("TLS with {} ended: {}", peer_.text(), send_side_.failure());
+          return fmt::format("{} with {} ended: {}", websocket_ != nullptr ? "WebSocket" : "TLS",
+                             peer_.text(), send_side_.failure());
         });
+        // The peer may still be sending: it shall see our close frame and no reset.
+        if (websocket_ != nullptr) return finish();
         return close(CloseReason::kSocketError);
     }
   }
@@ -296,7 +304,7 @@ bool Connection::consume_http(std::span<const std::uint8_t>& input) {
   input = input.subspan((*parsed)->head_size);
   const http::Request& request = (*parsed)->request;
   if (const auto upgrade = shared_.http->derp_upgrade(request, listener_)) {
-    begin_derp(*upgrade);
+    begin_derp(*upgrade, input);
   } else {
     answer(request);
   }
@@ -355,14 +363,48 @@ void Connection::finish() {
 // --- Login
 // ----------------------------------------------------------------------------------------
 
-void Connection::begin_derp(const admin::DerpUpgrade& upgrade) {
+void Connection::begin_derp(const admin::DerpUpgrade& upgrade,
+                            std::span<const std::uint8_t>& input) {
+  const bool in_websocket = !upgrade.websocket_head.empty();
+  if (in_websocket && !begin_websocket(upgrade, input)) return;
   scratch_.counters.accepts.add();
   phase_ = Phase::kLogin;
   setup_->is_not_ideal = !upgrade.ideal_node.empty();
   std::string& greeting = setup_->unsent_greeting;
-  if (!upgrade.fast_start) greeting = http::upgrade_response(shared_.public_key.hex());
+  if (!upgrade.fast_start && !in_websocket)
+    greeting = http::upgrade_response(shared_.public_key.hex());
   greeting += as_text(derp::encode_server_key(shared_.public_key));
   if (setup_->served_before) worker_.timers().arm(deadline_, scratch_.now + kLoginTimeout);
+}
+
+/// Puts the WebSocket's layer in. False when the client does not speak DERP in it.
+bool Connection::begin_websocket(const admin::DerpUpgrade& upgrade,
+                                 std::span<const std::uint8_t>& input) {
+  send_side_.send(as_bytes(upgrade.websocket_head), scratch_);
+  // What came behind the head is part of the WebSocket already.
+  send_side_.wrap_transport([&](std::unique_ptr<net::Transport> inner) {
+    auto layer = std::make_unique<WebSocketTransport>(std::move(inner), input);
+    websocket_ = layer.get();
+    return layer;
+  });
+  input = {};
+  if (!upgrade.websocket_speaks_derp) {
+    refuse_websocket();
+    return false;
+  }
+  scratch_.counters.websocket_accepts.add();
+  reopen_ = true;
+  return true;
+}
+
+/// Upstream matches the subprotocol loosely first (`xderp`) and strictly then.
+void Connection::refuse_websocket() {
+  shared_.log_gated(LogCause::kHttpRejected, LogLevel::kInfo, scratch_.now, [&] {
+    return fmt::format("{} opened a WebSocket without the subprotocol \"derp\" and was closed",
+                       peer_.text());
+  });
+  websocket_->close_with(http::WebSocketClose::kPolicyViolation);
+  finish();
 }
 
 void Connection::send_greeting() {
@@ -555,6 +597,7 @@ void Connection::close(CloseReason reason) {
   send_side_.close(scratch_, reason == CloseReason::kWriteTimeout);
   if (carry_) scratch_.pool.put(std::exchange(carry_, Block{}));
   carry_size_ = 0;
+  websocket_ = nullptr;
   setup_.reset();
   worker_.bury(*this);
 }

@@ -19,6 +19,7 @@
 #include "server/member_timer.h"
 #include "server/send_side.h"
 #include "server/shared.h"
+#include "server/websocket_transport.h"
 
 namespace detour::server {
 
@@ -119,7 +120,9 @@ class Connection final : public relay::Client, public net::EventHandler, private
   bool consume_body(std::span<const std::uint8_t>& input);
   void refuse_http(ErrorCode code);
   void answer(const http::Request& request);
-  void begin_derp(const admin::DerpUpgrade& upgrade);
+  void begin_derp(const admin::DerpUpgrade& upgrade, std::span<const std::uint8_t>& input);
+  bool begin_websocket(const admin::DerpUpgrade& upgrade, std::span<const std::uint8_t>& input);
+  void refuse_websocket();
   void send_greeting();
   bool consume_login(std::span<const std::uint8_t>& input);
   void refuse_login(Error error, std::span<const std::uint8_t> frame);
@@ -151,6 +154,10 @@ class Connection final : public relay::Client, public net::EventHandler, private
   /// Armed while the client has to wait for its receive rate: nothing is read meanwhile, so TCP
   /// slows it down.
   MemberTimer<Connection, &Connection::on_read_resume> read_pause_{*this};
+  /// The layer inside send_side_ when DERP runs in a WebSocket; null otherwise.
+  WebSocketTransport* websocket_ = nullptr;
+  /// The input has to be opened again: a layer was put around the record layer.
+  bool reopen_ = false;
   SendSide send_side_;
 };
 

@@ -61,6 +61,13 @@ class SendSide {
   /// The record layer; given once, by the owner, before anything is read or sent.
   void set_transport(std::unique_ptr<net::Transport> transport);
   [[nodiscard]] bool has_transport() const { return transport_ != nullptr; }
+  /// Puts a layer around the record layer: `wrap` takes the one that is there and gives the one to
+  /// use from now on. Owner only, before login.
+  template <typename Wrap>
+  void wrap_transport(Wrap wrap) {
+    const std::lock_guard lock(mutex_);
+    transport_ = wrap(std::move(transport_));
+  }
 
   /// Sends whole frames, queues them behind what already waits, leaves them to whoever is sending,
   /// or drops and counts them. Any worker.

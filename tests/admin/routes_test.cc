@@ -361,8 +361,28 @@ TEST(Route, SaysWhyDerpIsRefused) {
   const Request websocket =
       request_of("GET", "/derp", "Upgrade: websocket\r\nSec-WebSocket-Protocol: derp, x\r\n");
   response = route(websocket, site(), {Listener::kMainTls, kStranger});
-  EXPECT_EQ(response.status, 501U);
+  EXPECT_EQ(response.status, 426U);
   EXPECT_TRUE(response.body.contains("WebSocket"));
+}
+
+TEST(DerpUpgrade, TakesAWebSocketWhoseHandshakeIsRight) {
+  const auto upgrade_of = [](std::string_view protocol) {
+    return derp_upgrade(
+        request_of("GET", "/derp",
+                   "Connection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n"
+                   "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nDerp-Fast-Start: 1\r\n"
+                   "Sec-WebSocket-Protocol: " +
+                       std::string(protocol) + "\r\n"),
+        site(), Listener::kMainTls);
+  };
+  const auto upgrade = upgrade_of("derp");
+  ASSERT_TRUE(upgrade.has_value());
+  EXPECT_TRUE(upgrade->websocket_head.starts_with("HTTP/1.1 101 "));
+  EXPECT_TRUE(upgrade->websocket_speaks_derp);
+  EXPECT_FALSE(upgrade->fast_start) << "a WebSocket always has its answer";
+  EXPECT_FALSE(upgrade_of("xderp")->websocket_speaks_derp);
+  // Without the subprotocol it is DERP without WebSocket.
+  EXPECT_EQ(upgrade_of("chat")->websocket_head, "");
 }
 
 }  // namespace

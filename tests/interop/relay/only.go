@@ -20,6 +20,8 @@ var detourOnly = map[string]string{
 	"self-signed certificates last ten years":                     "those of v1.102 last one year",
 	"PeerPresent carries the app name":                            "since v1.104 a length and the app name stand behind the flags; v1.102 ends with the flags",
 	"the log says why there is no mesh link":                      "v1.102 logs that the connection ended, and no more",
+	"WebSocket messages end at 32,768 bytes":                      "v1.102 puts a large packet into one larger message, which its own client refuses",
+	"a flood of WebSocket pings is bounded":                       "v1.102 answers each ping and waits up to 5 s for the peer to read",
 	"app names are checked":                                       "since v1.104 AppName is at most 32 bytes of printable ASCII, or the login is refused; v1.102 takes anything",
 }
 
