@@ -26,9 +26,10 @@ ARROWS = {
     "client": ["derp", "http", "net"],
     "admin": ["http", "relay"],
     "acme": ["http", "net"],
+    "admission": ["base", "crypto", "metrics"],
     "config": ["base", "crypto"],
     "doctor": ["client", "acme", "stun", "http", "config"],
-    "server": ["relay", "net", "derp", "stun", "http", "metrics", "client", "admin", "acme", "config"],
+    "server": ["relay", "net", "derp", "stun", "http", "metrics", "client", "admin", "acme", "admission", "config"],
     "cli": ["server", "client", "config", "doctor"],
 }
 

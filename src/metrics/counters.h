@@ -23,6 +23,16 @@ class Counter {
   std::atomic<std::uint64_t> value_{0};
 };
 
+/// A level with one writing thread and any readers.
+class Gauge {
+ public:
+  void set(std::uint64_t value) { value_.store(value, std::memory_order_relaxed); }
+  [[nodiscard]] std::uint64_t get() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
 /// Why a packet was not delivered. Order and names are those of the exported labels.
 enum class DropReason : std::uint8_t {
   kUnknownDest,
@@ -76,6 +86,25 @@ class Histogram {
   const std::array<std::uint64_t, N>& bounds_;
   std::array<Counter, N + 1> buckets_;
   Counter sum_;
+};
+
+/// Upper bounds of detour_admission_query_milliseconds; the last bucket is +Inf.
+inline constexpr std::array<std::uint64_t, 12> kQueryBounds = {1,   2,   5,   10,   20,   50,
+                                                               100, 200, 500, 1000, 2000, 5000};
+
+/// What admission counts. Written by its thread alone.
+struct AdmissionCounters {
+  /// By source (tailscaled, url) and answer (allowed, denied, failed, unreachable).
+  std::array<std::array<Counter, 4>, 2> answers;
+  /// Logins by result: allowed, failed_open, denied, undecided, busy.
+  std::array<Counter, 5> logins;
+  Counter cache_hits;
+  Counter cut_offs;
+  Gauge waiting;    ///< Logins that wait for an answer.
+  Gauge in_flight;  ///< Queries.
+  Gauge allow_list_keys;
+  Gauge allow_list_stale;  ///< 1 while the file cannot be read and the list before holds.
+  Histogram<kQueryBounds.size()> query_milliseconds{kQueryBounds};
 };
 
 /// What one worker counts. Written by that worker alone, read by anyone; sums over workers are

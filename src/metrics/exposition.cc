@@ -168,6 +168,45 @@ void add_rate_limit(Variable& derp, const Snapshot& s) {
           }}};
 }
 
+/// What happened to logins and connected clients that were checked.
+void add_admission(Variable& detour, const Snapshot::Admission& a) {
+  constexpr std::array<std::string_view, 2> kSources = {"tailscaled", "url"};
+  constexpr std::array<std::string_view, 4> kAnswers = {"allowed", "denied", "failed",
+                                                        "unreachable"};
+  constexpr std::array<std::string_view, 5> kResults = {"allowed", "failed_open", "denied",
+                                                        "undecided", "busy"};
+  MultiLabelMap answers;
+  for (std::size_t source = 0; source < kSources.size(); ++source) {
+    for (std::size_t answer = 0; answer < kAnswers.size(); ++answer)
+      answers.samples.emplace_back(
+          fmt::format("source=\"{}\",answer=\"{}\"", kSources[source], kAnswers[answer]),
+          a.answers[source][answer]);
+  }
+  MultiLabelMap logins;
+  for (std::size_t i = 0; i < kResults.size(); ++i)
+    logins.samples.emplace_back(fmt::format("result=\"{}\"", kResults[i]), a.logins[i]);
+
+  auto& members = std::get<Group>(detour.value).members;
+  members.push_back({"admission_answers_total", std::move(answers),
+                     "Answers of the sources that say who may log in"});
+  members.push_back({"admission_cache_hits_total", Integer{a.cache_hits},
+                     "Logins decided by an answer that was given before"});
+  members.push_back({"admission_cut_off_total", Integer{a.cut_offs},
+                     "Connected clients closed because they may not stay"});
+  members.push_back({"admission_logins_total", std::move(logins),
+                     "Logins that were checked, by what came of it"});
+  members.push_back({"admission_query_milliseconds", histogram(kQueryBounds, a.query_milliseconds),
+                     "Time that sources take to answer"});
+  members.push_back({"gauge_admission_allow_file_keys", Integer{a.allow_list_keys},
+                     "Node keys in the allow file"});
+  members.push_back({"gauge_admission_allow_file_stale", Integer{a.allow_list_stale},
+                     "1 while the allow file is unusable and its content from before holds"});
+  members.push_back(
+      {"gauge_admission_queries", Integer{a.in_flight}, "Questions to sources under way"});
+  members.push_back(
+      {"gauge_admission_waiting", Integer{a.waiting}, "Logins that wait for an answer"});
+}
+
 [[nodiscard]] Variable stun_group(const Snapshot& s) {
   return {
       .key = "stun",
@@ -208,6 +247,10 @@ void add_rate_limit(Variable& derp, const Snapshot& s) {
       stun_group(s),
       {"version", Info{{{"version", s.version}, {"binary", s.binary}}}},
   };
+  if (s.admission) {
+    const auto detour = std::ranges::find(variables, "detour", &Variable::key);
+    add_admission(*detour, *s.admission);
+  }
   if (s.has_rate_config) {
     const auto derp = std::ranges::find(variables, "derp", &Variable::key);
     add_rate_limit(*derp, s);
@@ -266,6 +309,25 @@ void add(PacketTotals& totals, const PacketsAndBytes& counters) {
 }
 
 }  // namespace
+
+Snapshot::Admission read_admission(const AdmissionCounters& counters) {
+  Snapshot::Admission read;
+  for (std::size_t source = 0; source < read.answers.size(); ++source) {
+    for (std::size_t answer = 0; answer < read.answers[source].size(); ++answer)
+      read.answers[source][answer] = counters.answers[source][answer].get();
+  }
+  for (std::size_t i = 0; i < read.logins.size(); ++i) read.logins[i] = counters.logins[i].get();
+  read.cache_hits = counters.cache_hits.get();
+  read.cut_offs = counters.cut_offs.get();
+  read.waiting = counters.waiting.get();
+  read.in_flight = counters.in_flight.get();
+  read.allow_list_keys = counters.allow_list_keys.get();
+  read.allow_list_stale = counters.allow_list_stale.get();
+  for (std::size_t i = 0; i < read.query_milliseconds.buckets.size(); ++i)
+    read.query_milliseconds.buckets[i] = counters.query_milliseconds.bucket(i);
+  read.query_milliseconds.sum = counters.query_milliseconds.sum();
+  return read;
+}
 
 void accumulate(Snapshot& snapshot, const WorkerCounters& worker) {
   static_assert(std::tuple_size_v<decltype(worker.tls_requests)> == kTlsVersionCount);

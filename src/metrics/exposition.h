@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "metrics/counters.h"
@@ -104,6 +105,20 @@ struct Snapshot {
   std::uint64_t rate_limit_bytes_per_second = 0;
   std::uint64_t rate_limit_burst_bytes = 0;
 
+  // By the caller, where clients are checked: see AdmissionCounters.
+  struct Admission {
+    std::array<std::array<std::uint64_t, 4>, 2> answers{};
+    std::array<std::uint64_t, 5> logins{};
+    std::uint64_t cache_hits = 0;
+    std::uint64_t cut_offs = 0;
+    std::uint64_t waiting = 0;
+    std::uint64_t in_flight = 0;
+    std::uint64_t allow_list_keys = 0;
+    std::uint64_t allow_list_stale = 0;
+    HistogramTotals<kQueryBounds.size()> query_milliseconds{};
+  };
+  std::optional<Admission> admission;
+
   // About the process, by the caller.
   ProcessUsage process;
   std::uint64_t memory_at_start_bytes = 0;  ///< Resident once everything was set up.
@@ -112,6 +127,9 @@ struct Snapshot {
   std::string version;           ///< Long form, as `-version` prints it.
   std::string binary = "detour";
 };
+
+/// What admission has counted so far.
+[[nodiscard]] Snapshot::Admission read_admission(const AdmissionCounters& counters);
 
 /// Adds what one worker has counted so far. May run while the worker goes on counting.
 void accumulate(Snapshot& snapshot, const WorkerCounters& worker);

@@ -22,6 +22,14 @@ namespace {
 /// How long we wait for the peer to close after our side ended.
 constexpr Duration kLingerTimeout = std::chrono::seconds(2);
 
+/// What a refused client is told, and shows to its user.
+constexpr std::string_view kProblemDenied =
+    "this relay does not let this node in; whoever runs it has to allow its node key";
+constexpr std::string_view kProblemUndecided =
+    "this relay cannot find out at the moment whether this node may use it";
+/// How long a client with a name that is not let in is kept.
+constexpr Duration kAppNameHold = std::chrono::seconds(5);
+
 constexpr std::uint32_t kReadEvents = EPOLLIN | EPOLLRDHUP | EPOLLET;
 
 /// Events told to one watcher in one turn.
@@ -102,6 +110,11 @@ void Connection::on_event(std::uint32_t events) {
 
 void Connection::read_turn() {
   if (read_pause_.is_armed()) return;
+  if (phase_ == Phase::kAdmission || phase_ == Phase::kRefused) {
+    // What it sends waits in the socket; but a client that is gone need not be asked about.
+    if (saw_hangup_) close(CloseReason::kPeerClosed);
+    return;
+  }
   ByteBuffer& buffer = scratch_.cipher_in;
   buffer.clear();
   const auto room = buffer.room();
@@ -279,9 +292,11 @@ void Connection::consume(std::span<const std::uint8_t>& input) {
         break;
       }
       case Phase::kTlsHandshake:
+      case Phase::kRefused:
       case Phase::kFinishing:
         input = {};
         return;
+      case Phase::kAdmission:
       case Phase::kClosed:
         return;
     }
@@ -442,8 +457,64 @@ bool Connection::consume_login(std::span<const std::uint8_t>& input) {
                 .connected_at = scratch_.now,
                 .address = peer_.mapped_bytes(),
                 .port = peer_.port()});
+  setup_->shared_key = hello->shared;
+  // Mesh peers are not part of any tailnet, so nobody could answer for them.
+  admission::Admission* const admission =
+      identity().is_mesh_peer ? nullptr : shared_.admission.get();
+  if (admission != nullptr && !admission->allows_app_name(identity().app_name)) {
+    shared_.log_gated(LogCause::kLoginRefused, LogLevel::kWarn, scratch_.now, [&] {
+      return fmt::format(
+          "client {} from {} refused: it calls itself {}, which is one of "
+          "-disallow-app-names",
+          key().typed(), peer_.text(), identity().app_name);
+    });
+    refuse_client("this relay does not let this application in", kAppNameHold);
+    return false;
+  }
+  if (admission != nullptr && admission->is_checking()) {
+    await_admission(*admission);
+    return false;
+  }
+  complete_login();
+  return true;
+}
+
+admission::Login Connection::admission_login() const {
+  return {
+      .id = id(), .worker = worker_.index(), .subject = {.key = key(), .source = peer_.ip_text()}};
+}
+
+void Connection::await_admission(admission::Admission& admission) {
+  phase_ = Phase::kAdmission;
+  is_known_to_admission_ = true;
+  worker_.park(*this);
+  admission.log_in(admission_login());
+}
+
+void Connection::take_verdict(const admission::Verdict& verdict) {
+  if (phase_ != Phase::kAdmission) return;
+  if (!verdict.allowed()) {
+    is_known_to_admission_ = false;
+    refuse_client(
+        verdict.result == admission::Verdict::Result::kDenied ? kProblemDenied : kProblemUndecided,
+        verdict.hold);
+    return;
+  }
+  complete_login();
+  // What came meanwhile.
+  take_input({});
+  if (phase_ != Phase::kClosed && !read_pause_.is_armed()) worker_.queue_again(*this);
+}
+
+void Connection::check_client() {
+  if (phase_ != Phase::kRelay || identity().is_mesh_peer || is_known_to_admission_) return;
+  is_known_to_admission_ = true;
+  shared_.admission.get()->take_over(admission_login());
+}
+
+void Connection::complete_login() {
   std::string greeting = std::move(setup_->unsent_greeting);
-  greeting += as_text(derp::encode_server_info(hello->shared));
+  greeting += as_text(derp::encode_server_info(*setup_->shared_key));
   setup_.reset();
   phase_ = Phase::kRelay;
   set_receive_rate(shared_.receive_rate());
@@ -454,7 +525,20 @@ bool Connection::consume_login(std::span<const std::uint8_t>& input) {
   relay::Directory::Woken woken;
   send_side_.send(as_bytes(greeting), scratch_, [&] { woken = worker_.router().add(*this); });
   worker_.wake_watchers(woken);
-  return true;
+}
+
+void Connection::refuse_client(std::string_view problem, Duration hold) {
+  scratch_.counters.handshake_failures.add();
+  send_greeting();
+  // Tailscale's client shows the text in its status. It also takes the frame as a sign of life and
+  // comes back at once when it is closed, so it is kept waiting here instead.
+  send_side_.send(derp::encode_health(problem), scratch_);
+  phase_ = Phase::kRefused;
+  setup_.reset();
+  if (carry_) scratch_.pool.put(std::exchange(carry_, Block{}));
+  carry_size_ = 0;
+  worker_.timers().arm(deadline_, scratch_.now + hold);
+  if (saw_hangup_) worker_.queue_again(*this);
 }
 
 void Connection::refuse_login(Error error, std::span<const std::uint8_t> payload) {
@@ -479,6 +563,7 @@ void Connection::on_deadline(TimePoint now) {
     worker_.timers().arm(deadline_, now + keep_alive_period_);
     return;
   }
+  if (phase_ == Phase::kRefused) return close(CloseReason::kRefused);
   const bool idle = phase_ == Phase::kFinishing || (setup_ && setup_->served_before);
   if (!idle) {
     scratch_.counters.handshake_timeouts.add();
@@ -487,6 +572,7 @@ void Connection::on_deadline(TimePoint now) {
                          std::chrono::duration_cast<std::chrono::seconds>(kLoginTimeout).count(),
                          phase_ == Phase::kTlsHandshake ? "in the TLS handshake"
                          : phase_ == Phase::kHttp       ? "waiting for an HTTP request"
+                         : phase_ == Phase::kAdmission  ? "waiting to be admitted"
                                                         : "waiting for ClientInfo");
     });
   }
@@ -588,6 +674,8 @@ void Connection::close(CloseReason reason) {
     is_registered_ = false;
     worker_.announce_departure(key(), worker_.router().remove(*this));
   }
+  if (phase_ == Phase::kAdmission) worker_.unpark(*this);
+  if (std::exchange(is_known_to_admission_, false)) shared_.admission.get()->left(id());
   phase_ = Phase::kClosed;
   slot_.release();
   worker_.timers().disarm(deadline_);
@@ -604,6 +692,8 @@ void Connection::close(CloseReason reason) {
 
 void Connection::begin_shutdown() {
   if (phase_ == Phase::kClosed || phase_ == Phase::kFinishing) return;
+  if (phase_ == Phase::kAdmission || phase_ == Phase::kRefused)
+    return close(CloseReason::kShutdown);
   if (is_in_setup() && !send_side_.has_transport()) return close(CloseReason::kShutdown);
   finish();
 }

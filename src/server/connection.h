@@ -5,8 +5,10 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "base/clock.h"
+#include "crypto/box.h"
 #include "http/body.h"
 #include "http/message.h"
 #include "net/address.h"
@@ -71,6 +73,11 @@ class Connection final : public relay::Client, public net::EventHandler, private
   /// As ClosePeer asks. Any worker, during a turn.
   void post_close();
 
+  /// Admission has decided about this login.
+  void take_verdict(const admission::Verdict& verdict);
+  /// Has admission check this client, if it is one that came unchecked.
+  void check_client();
+
   /// At shutdown: sends what waits, then announces the end. The connection closes when its peer
   /// does.
   void begin_shutdown();
@@ -93,7 +100,9 @@ class Connection final : public relay::Client, public net::EventHandler, private
     kHttp,       ///< Waits for a request head.
     kBody,       ///< Throws a request's body away.
     kLogin,      ///< Waits for ClientInfo.
+    kAdmission,  ///< Logged in as soon as admission says so; nothing is read meanwhile.
     kRelay,      ///< Logged in.
+    kRefused,    ///< Told that it may not come in; kept for a while, nothing is read.
     kFinishing,  ///< Our side ends as soon as all is sent; input is thrown away.
     kClosed,
   };
@@ -103,6 +112,7 @@ class Connection final : public relay::Client, public net::EventHandler, private
     bool served_before = false;  ///< A request was answered on this connection.
     http::BodySkipper body;
     std::string unsent_greeting;  ///< ServerKey, until ServerInfo or the end of the turn.
+    std::optional<crypto::SharedKey> shared_key;  ///< Seals ServerInfo, once ClientInfo came.
   };
 
   void on_deadline(TimePoint now);
@@ -125,7 +135,11 @@ class Connection final : public relay::Client, public net::EventHandler, private
   void refuse_websocket();
   void send_greeting();
   bool consume_login(std::span<const std::uint8_t>& input);
+  void await_admission(admission::Admission& admission);
+  [[nodiscard]] admission::Login admission_login() const;
+  void complete_login();
   void refuse_login(Error error, std::span<const std::uint8_t> frame);
+  void refuse_client(std::string_view problem, Duration hold);
   void keep_carry(std::span<const std::uint8_t> rest);
   void respond(const std::string& bytes, bool close_after);
   void finish();
@@ -140,7 +154,8 @@ class Connection final : public relay::Client, public net::EventHandler, private
   bool saw_hangup_ = false;
   bool is_registered_ = false;
   bool is_watcher_ = false;
-  std::uint32_t watch_loops_ = 0;  ///< Batches since the watcher was woken.
+  std::uint32_t watch_loops_ = 0;       ///< Batches since the watcher was woken.
+  bool is_known_to_admission_ = false;  ///< Has to be told when this connection closes.
   net::Transport::Version tls_version_ = net::Transport::Version::kUnknown;
   bool counts_as_tls_ = false;
   std::unique_ptr<Setup> setup_;

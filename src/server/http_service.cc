@@ -122,6 +122,8 @@ metrics::Snapshot HttpService::snapshot() const {
   snapshot.current_dup_client_keys = counts.duplicate_keys;
   snapshot.current_dup_client_conns = counts.duplicate_connections;
   snapshot.total_dup_client_conns = counts.duplicate_connections_total;
+  if (const admission::Admission* const admission = shared_.admission.get())
+    snapshot.admission = metrics::read_admission(admission->counters());
   const relay::ReceiveRate rate = shared_.receive_rate();
   snapshot.has_rate_config = !shared_.config.rate_config_file.empty();
   snapshot.rate_limit_bytes_per_second = rate.bytes_per_second;

@@ -99,6 +99,8 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
     shared.limits.set(changed);
     if (auto set = apply_rate_config(shared, changed); !set)
       shared.log.error(set.error() + "; the rates stay as they were");
+    if (auto applied = shared.admission.apply(changed); !applied)
+      shared.log.error(applied.error() + "; clients are checked as before");
   });
   if (config.tls) {
     auto tls = make_tls(config, *options.certificate, shared.public_key);
@@ -148,6 +150,8 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
   for (std::size_t i = 0; i < mesh_targets->size(); ++i)
     shared.workers[i % shared.workers.size()]->add_mesh_peer(std::move((*mesh_targets)[i]),
                                                              *shared.link_tls);
+  if (auto applied = shared.admission.apply(config); !applied)
+    return std::unexpected(applied.error());
   for (const auto& worker : shared.workers) worker->start_thread();
   return relay;
 }
@@ -159,6 +163,7 @@ Relay::~Relay() {
 void Relay::stop() {
   for (const auto& worker : shared_->workers) worker->post_stop();
   for (const auto& worker : shared_->workers) worker->join();
+  shared_->admission.stop();
   for (const auto& worker : shared_->workers) worker->drop_posted();
   main_.reset();
   http_.reset();

@@ -21,6 +21,7 @@
 #include "net/tls_context.h"
 #include "relay/directory.h"
 #include "relay/receive_limit.h"
+#include "server/admission_link.h"
 #include "server/connection_limits.h"
 #include "server/reload.h"
 
@@ -84,6 +85,7 @@ class Shared {
   /// Who is told of a changed configuration. `config` itself stays as it was at the start.
   ReloadSubscribers reload_subscribers;
   std::vector<std::unique_ptr<Worker>> workers;
+  AdmissionLink admission{*this};
 
   ConnectionLimits
       limits;  ///< Counts connections that are accepted and not closed, on all listeners.

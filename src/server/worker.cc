@@ -88,6 +88,31 @@ void Worker::post_connection(net::UniqueFd fd, net::SocketAddress peer, Listener
   });
 }
 
+void Worker::post_verdict(relay::ClientId id, admission::Verdict verdict) {
+  mailbox_.post([this, id, verdict = std::move(verdict)] {
+    const auto found = parked_.find(id);
+    if (found == parked_.end()) return;
+    Connection* const connection = found->second;
+    parked_.erase(found);
+    connection->take_verdict(verdict);
+  });
+}
+
+void Worker::post_cut_off(relay::ClientId id) {
+  mailbox_.post([this, id] {
+    for (relay::Client* const client : shared_.directory.find_ids({id}))
+      static_cast<Connection*>(client)->close(Connection::CloseReason::kRefused);
+  });
+}
+
+void Worker::post_check_clients() {
+  mailbox_.post([this] {
+    for (Connection* connection = connections_; connection != nullptr;
+         connection = connection->next)
+      connection->check_client();
+  });
+}
+
 void Worker::post_receive_rate(relay::ReceiveRate rate) {
   mailbox_.post([this, rate] {
     for (Connection* connection = connections_; connection != nullptr;) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <random>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "net/mailbox.h"
@@ -54,6 +55,12 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   /// Takes over an accepted socket; any thread.
   void post_connection(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener,
                        ConnectionLimits::Slot slot);
+  /// Whether a parked login may come in; any thread. Nothing happens if it is gone.
+  void post_verdict(relay::ClientId id, admission::Verdict verdict);
+  /// A client may not stay; any thread.
+  void post_cut_off(relay::ClientId id);
+  /// Has admission check all clients that came while it did not; any thread.
+  void post_check_clients();
   /// Gives all clients of this worker a receive rate; any thread.
   void post_receive_rate(relay::ReceiveRate rate);
   /// A client of this worker was found blocked by another worker; any thread.
@@ -69,6 +76,7 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   }
 
   // For the worker's own connections and listeners.
+  [[nodiscard]] std::size_t index() const { return index_; }
   [[nodiscard]] Shared& shared() { return shared_; }
   [[nodiscard]] WorkerScratch& scratch() { return scratch_; }
   [[nodiscard]] net::Poller& poller() { return poller_; }
@@ -91,6 +99,9 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   static void wake_watchers(const relay::Directory::Woken& woken);
   [[nodiscard]] std::vector<relay::WatchEvent>& watch_events() { return watch_events_; }
   [[nodiscard]] ByteBuffer& watch_frames() { return watch_frames_; }
+  /// Keeps a login until admission has decided; unpark() when it ends before.
+  void park(Connection& connection) { parked_.emplace(connection.id(), &connection); }
+  void unpark(Connection& connection) { parked_.erase(connection.id()); }
   /// Takes a closed connection for destruction at the end of the turn.
   void bury(Connection& connection);
 
@@ -129,6 +140,7 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
 
   Connection* connections_ = nullptr;  ///< Intrusive list of all that are not closed.
   std::atomic<std::uint64_t> connection_count_{0};
+  std::unordered_map<relay::ClientId, Connection*> parked_;
   std::vector<Connection*> again_;
   std::vector<Connection*> again_now_;
   std::deque<Connection*> setup_;
