@@ -34,21 +34,23 @@ void announce(const config::Config& config, const Identity& identity, const serv
   std::fflush(stdout);
 }
 
-void wait_for_the_end(const ServeSignals& signals, Log& log) {
+void run_until_the_end(server::Relay& relay, const ServeSignals& signals, Reloader& reloader,
+                       Log& log) {
   while (true) {
     const int signal = signals.wait();
     if (signal != SIGHUP) {
       log.info(fmt::format("{} received: ending", signal == SIGINT ? "SIGINT" : "SIGTERM"));
       return;
     }
-    log.warn("SIGHUP received: reloading is not built yet, restart the relay to load new files");
+    log.info("SIGHUP received: reloading");
+    reloader.reload([&relay](const config::Config& changed) { relay.reload(changed); });
   }
 }
 
 }  // namespace
 
 int run_relay(const config::Config& config, const Identity& identity, const ServeSignals& signals,
-              Log& log) {
+              Reloader& reloader, Log& log) {
   auto relay =
       server::Relay::start({.config = config,
                             .key = identity.relay_key.key,
@@ -60,7 +62,7 @@ int run_relay(const config::Config& config, const Identity& identity, const Serv
     return config::kExitFatal;
   }
   announce(config, identity, **relay, log);
-  wait_for_the_end(signals, log);
+  run_until_the_end(**relay, signals, reloader, log);
   (*relay)->stop();
   return 0;
 }

@@ -5,6 +5,7 @@
 #include "acme/certificate.h"
 #include "base/log.h"
 #include "cli/relay_key.h"
+#include "cli/reloader.h"
 #include "cli/signals.h"
 #include "config/config.h"
 
@@ -17,9 +18,9 @@ struct Identity {
   std::optional<acme::ServerCertificate> certificate;
 };
 
-/// Starts the relay, says what it serves, and runs it until SIGINT or SIGTERM. Returns the exit
-/// status.
+/// Starts the relay, says what it serves, and runs it until SIGINT or SIGTERM; on SIGHUP reloads
+/// its configuration. Returns the exit status.
 [[nodiscard]] int run_relay(const config::Config& config, const Identity& identity,
-                            const ServeSignals& signals, Log& log);
+                            const ServeSignals& signals, Reloader& reloader, Log& log);
 
 }  // namespace detour::cli

@@ -80,7 +80,7 @@ std::optional<Identity> load_identity(const config::Config& config, Log& log) {
   return identity;
 }
 
-int serve(const config::Start& start) {
+int serve(const config::Start& start, Reloader::ReadAgain read_again) {
   const ServeSignals signals;
   std::signal(SIGPIPE, SIG_IGN);
   SpdlogLog log(STDERR_FILENO);
@@ -92,7 +92,8 @@ int serve(const config::Start& start) {
   }
   const auto identity = load_identity(start.config, log);
   if (!identity) return config::kExitFatal;
-  return run_relay(start.config, *identity, signals, log);
+  Reloader reloader(start, std::move(read_again), log);
+  return run_relay(start.config, *identity, signals, reloader, log);
 }
 
 /// `serve --check`: 0 when it could run, 1 when not.
@@ -122,11 +123,13 @@ config::Program program_of(const Call& call, std::string subcommand) {
 }  // namespace
 
 int run_serve(const Call& call) {
-  const auto environment = config::Environment::of_this_process();
-  const auto parsed =
-      config::parse_serve_command_line(call.args, environment, program_of(call, "serve"));
+  const auto read = [&call] {
+    return config::parse_serve_command_line(call.args, config::Environment::of_this_process(),
+                                            program_of(call, "serve"));
+  };
+  const auto parsed = read();
   if (!parsed) return finish(parsed.error());
-  return parsed->check_only ? check(*parsed) : serve(*parsed);
+  return parsed->check_only ? check(*parsed) : serve(*parsed, read);
 }
 
 int run_config(const Call& call) {
@@ -141,10 +144,12 @@ int run_config(const Call& call) {
 }
 
 int run_derper(const Call& call) {
-  const auto environment = config::Environment::of_this_process();
-  const auto parsed =
-      config::parse_derper_command_line(call.args, environment, program_of(call, ""));
-  return parsed ? serve(*parsed) : finish(parsed.error());
+  const auto read = [&call] {
+    return config::parse_derper_command_line(call.args, config::Environment::of_this_process(),
+                                             program_of(call, ""));
+  };
+  const auto parsed = read();
+  return parsed ? serve(*parsed, read) : finish(parsed.error());
 }
 
 }  // namespace detour::cli

@@ -61,6 +61,9 @@ struct Setting {
 /// A value as the log has it: `a,b` for a list.
 [[nodiscard]] std::string to_text(const SettingValue& value);
 
+/// The same of a setting: a secret says only that it is there.
+[[nodiscard]] std::string shown(const Setting& setting);
+
 /// A command line that was understood: run the relay.
 struct Start {
   Config config;
@@ -118,5 +121,9 @@ struct Change {
   bool reloadable = false;
 };
 [[nodiscard]] std::vector<Change> changes_between(const Start& before, const Start& after);
+
+/// What runs on when the configuration was read again: `running`, but for the settings that can
+/// change without a restart.
+[[nodiscard]] Start with_reloadable(const Start& running, const Start& read);
 
 }  // namespace detour::config

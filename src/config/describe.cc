@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "config/command_line.h"
-#include "config/settings.h"
 
 /// The effective values, for the log, for people and for programs.
 namespace detour::config {
@@ -27,12 +26,6 @@ std::string_view origin_name(Origin origin) {
       return "flag";
   }
   return "default";
-}
-
-/// For the log and for comparing; a secret says only that it is there.
-std::string shown(const Setting& setting) {
-  if (setting.is_secret) return setting.is_set ? "(secret)" : "";
-  return to_text(setting.value);
 }
 
 std::string number_text(double number) {
@@ -86,16 +79,15 @@ nlohmann::ordered_json json_value(const SettingValue& value) {
   return std::visit([](const auto& plain) { return nlohmann::ordered_json(plain); }, value);
 }
 
-/// A secret's value is not in the list of settings, but in the Config.
-bool has_same_secret(std::string_view name, const Config& a, const Config& b) {
-  const auto field = std::get<std::string Config::*>(setting_row(name).field);
-  return a.*field == b.*field;
-}
-
 }  // namespace
 
 std::string to_text(const SettingValue& value) {
   return std::visit(PlainText{}, value);
+}
+
+std::string shown(const Setting& setting) {
+  if (setting.is_secret) return setting.is_set ? "(secret)" : "";
+  return to_text(setting.value);
 }
 
 std::vector<std::string> describe(const Start& start) {
@@ -149,22 +141,6 @@ std::string settings_as_json(const Start& start) {
     all[setting.name] = std::move(one);
   }
   return all.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-}
-
-std::vector<Change> changes_between(const Start& before, const Start& after) {
-  std::vector<Change> changes;
-  for (const auto& now : after.settings) {
-    const auto then = std::ranges::find(before.settings, now.name, &Setting::name);
-    if (then == before.settings.end()) continue;
-    if (then->value == now.value && then->is_set == now.is_set &&
-        (!now.is_secret || has_same_secret(now.name, before.config, after.config)))
-      continue;
-    changes.push_back({.name = now.name,
-                       .before = shown(*then),
-                       .after = shown(now),
-                       .reloadable = now.reloadable});
-  }
-  return changes;
 }
 
 }  // namespace detour::config

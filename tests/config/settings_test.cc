@@ -1,10 +1,13 @@
 #include "config/settings.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <fstream>
 #include <map>
 #include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -78,6 +81,18 @@ TEST(SettingsTable, HasTheVariablesOfTheContainerImages) {
   for (const auto& [variable, name] : kSettings) {
     const auto variables = variables_of(setting_row(name));
     EXPECT_NE(std::ranges::find(variables, variable), variables.end()) << variable;
+  }
+}
+
+TEST(SettingsTable, IsWhollyInTheOperatorsDocumentation) {
+  std::ifstream file(DETOUR_TESTDATA "/../../docs/operations.md");
+  std::stringstream text;
+  text << file.rdbuf();
+  for (const auto& row : settings_table()) {
+    std::vector<std::string_view> names(row.variables.begin(), row.variables.end());
+    if (row.has_option) names.push_back(row.name);
+    for (const auto name : names)
+      EXPECT_TRUE(name.empty() || says(text.str(), fmt::format("`{}`", name)));
   }
 }
 

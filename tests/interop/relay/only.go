@@ -22,6 +22,7 @@ var detourOnly = map[string]string{
 	"the log says why there is no mesh link":                      "v1.102 logs that the connection ended, and no more",
 	"WebSocket messages end at 32,768 bytes":                      "v1.102 puts a large packet into one larger message, which its own client refuses",
 	"a flood of WebSocket pings is bounded":                       "v1.102 answers each ping and waits up to 5 s for the peer to read",
+	"settings come from the environment and from a file":          "v1.102 has flags alone, and no `config`, `--check` or reload but for -rate-config",
 	"app names are checked":                                       "since v1.104 AppName is at most 32 bytes of printable ASCII, or the login is refused; v1.102 takes anything",
 }
 
