@@ -23,6 +23,10 @@ var detourOnly = map[string]string{
 	"WebSocket messages end at 32,768 bytes":                      "v1.102 puts a large packet into one larger message, which its own client refuses",
 	"a flood of WebSocket pings is bounded":                       "v1.102 answers each ping and waits up to 5 s for the peer to read",
 	"settings come from the environment and from a file":          "v1.102 has flags alone, and no `config`, `--check` or reload but for -rate-config",
+	"a refused client is told why":                                "v1.102 closes the connection without a word",
+	"answers of admission are remembered":                         "v1.102 asks for each login",
+	"clients are checked again while connected":                   "v1.102 never asks again about who is connected",
+	"the accept limit leaves the relay alive":                     "v1.102 ends at the first connection that comes too fast",
 	"app names are checked":                                       "since v1.104 AppName is at most 32 bytes of printable ASCII, or the login is refused; v1.102 takes anything",
 }
 
