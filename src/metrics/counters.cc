@@ -1,5 +1,7 @@
 #include "metrics/counters.h"
 
+#include <algorithm>
+
 namespace detour::metrics {
 
 std::string_view label(DropReason reason) {
@@ -30,6 +32,22 @@ std::string_view label(PacketKind kind) {
       return "other";
   }
   return "unknown";
+}
+
+TcpRtt tcp_rtt_bucket(std::chrono::microseconds round_trip_time) {
+  using std::chrono::milliseconds;
+  constexpr std::array kBounds = {milliseconds(10),  milliseconds(20),  milliseconds(50),
+                                  milliseconds(100), milliseconds(150), milliseconds(250),
+                                  milliseconds(500)};
+  static_assert(kBounds.size() == static_cast<std::size_t>(TcpRtt::kLonger));
+  const auto bound = std::ranges::lower_bound(kBounds, round_trip_time);
+  return static_cast<TcpRtt>(bound - kBounds.begin());
+}
+
+std::string_view label(TcpRtt bucket) {
+  constexpr std::array<std::string_view, kTcpRttCount> kLabels = {
+      "10ms", "20ms", "50ms", "100ms", "150ms", "250ms", "500ms", "inf", "non-tcp", "error"};
+  return kLabels[static_cast<std::size_t>(bucket)];
 }
 
 }  // namespace detour::metrics

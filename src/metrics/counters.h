@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -52,6 +53,26 @@ inline constexpr std::size_t kPacketKindCount = 2;
 [[nodiscard]] std::string_view label(DropReason reason);
 /// The value of the exported label `kind`: "disco".
 [[nodiscard]] std::string_view label(PacketKind kind);
+
+/// Buckets of derp_tcp_rtt, not cumulative, and what is counted instead of a time.
+enum class TcpRtt : std::uint8_t {
+  kUpTo10ms,
+  kUpTo20ms,
+  kUpTo50ms,
+  kUpTo100ms,
+  kUpTo150ms,
+  kUpTo250ms,
+  kUpTo500ms,
+  kLonger,
+  kNonTcp,  ///< A WebSocket: counted once per connection, as derper does.
+  kError,   ///< The kernel does not tell: once per connection.
+};
+inline constexpr std::size_t kTcpRttCount = 10;
+
+/// The bucket of a round-trip time.
+[[nodiscard]] TcpRtt tcp_rtt_bucket(std::chrono::microseconds round_trip_time);
+/// The value of the exported label `le`: "10ms".
+[[nodiscard]] std::string_view label(TcpRtt bucket);
 
 struct PacketsAndBytes {
   Counter packets;
@@ -140,6 +161,7 @@ struct alignas(64) WorkerCounters {
   Counter mesh_links_up;        ///< Links to mesh peers that watch now.
   Counter mesh_link_failures;   ///< Links that ended or did not come about.
   Counter mesh_watchers_ended;  ///< Watchers closed because they fell too far behind.
+  std::array<Counter, kTcpRttCount> tcp_rtt;
 
   // TLS handshakes finished, by version: 1.0, 1.1, 1.2, 1.3, unknown.
   std::array<Counter, 5> tls_requests;
@@ -167,6 +189,7 @@ struct alignas(64) WorkerCounters {
   Counter rate_limit_waits;     ///< Times that a client was not read until its rate allowed it.
   Counter logins;
 
+  void sample_rtt(TcpRtt bucket) { tcp_rtt[static_cast<std::size_t>(bucket)].add(); }
   void drop(DropReason reason, PacketKind kind, std::uint64_t payload_bytes) {
     auto& cell = dropped[static_cast<std::size_t>(reason)][static_cast<std::size_t>(kind)];
     cell.packets.add();

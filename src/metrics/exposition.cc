@@ -70,6 +70,15 @@ template <typename Enum>
   return map;
 }
 
+/// Only those that were ever counted, as derper does.
+[[nodiscard]] LabelMap round_trips(const std::array<std::uint64_t, kTcpRttCount>& counts) {
+  LabelMap map{.label = "le", .samples = {}};
+  for (std::size_t i = 0; i < counts.size(); ++i)
+    if (counts[i] != 0) map.samples.emplace_back(label(static_cast<TcpRtt>(i)), counts[i]);
+  std::ranges::sort(map.samples);
+  return map;
+}
+
 template <std::size_t N>
 [[nodiscard]] HistogramValues histogram(const std::array<std::uint64_t, N>& bounds,
                                         const HistogramTotals<N>& totals) {
@@ -95,8 +104,7 @@ template <std::size_t N>
           {"counter_mesh_update_batch_size", histogram(kMeshBatchBounds, s.mesh_update_batch_size)},
           {"counter_mesh_update_loop_count", histogram(kMeshLoopBounds, s.mesh_update_loop_count)},
           {"counter_packets_received_kind", by_kind(s.received)},
-          // Round-trip times are not sampled yet; derper too has no sample before the first one.
-          {"counter_tcp_rtt", LabelMap{.label = "le", .samples = {}}},
+          {"counter_tcp_rtt", round_trips(s.tcp_rtt)},
           {"counter_total_dup_client_conns", Integer{s.total_dup_client_conns}},
           {"gauge_clients_local", Integer{s.clients_local}},
           {"gauge_clients_remote", Integer{s.clients_remote}},
@@ -280,6 +288,12 @@ void add_admission(Variable& detour, const Snapshot::Admission& a) {
        process.cpu_seconds},
       {"process_max_fds", "gauge", "Maximum number of open file descriptors.",
        static_cast<double>(process.max_fds)},
+      {"process_network_receive_bytes_total", "counter",
+       "Number of bytes received by the process over the network.",
+       static_cast<double>(process.network_received_bytes)},
+      {"process_network_transmit_bytes_total", "counter",
+       "Number of bytes sent by the process over the network.",
+       static_cast<double>(process.network_sent_bytes)},
       {"process_open_fds", "gauge", "Number of open file descriptors.",
        static_cast<double>(process.open_fds)},
       {"process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",
@@ -288,6 +302,9 @@ void add_admission(Variable& detour, const Snapshot::Admission& a) {
        "Start time of the process since unix epoch in seconds.", process.start_unix_seconds},
       {"process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.",
        static_cast<double>(process.virtual_bytes)},
+      {"process_virtual_memory_max_bytes", "gauge",
+       "Maximum amount of virtual memory available in bytes.",
+       static_cast<double>(process.virtual_max_bytes)},
   };
   std::string out;
   for (const auto& [name, type, help, value] : natives) {
@@ -348,6 +365,7 @@ void accumulate(Snapshot& snapshot, const WorkerCounters& worker) {
     snapshot.average_queue_ms_sum += queue_ms;
     ++snapshot.average_queue_count;
   }
+  for (std::size_t i = 0; i < kTcpRttCount; ++i) snapshot.tcp_rtt[i] += worker.tcp_rtt[i].get();
   for (std::size_t i = 0; i < kTlsVersionCount; ++i) {
     snapshot.tls_requests[i] += worker.tls_requests[i].get();
     snapshot.tls_active[i] += worker.tls_active[i].get();

@@ -18,7 +18,10 @@ struct ProcessUsage {
   std::uint64_t resident_bytes = 0;
   std::uint64_t virtual_bytes = 0;
   std::uint64_t open_fds = 0;
-  std::uint64_t max_fds = 0;  ///< The soft limit.
+  std::uint64_t max_fds = 0;            ///< The soft limit.
+  std::uint64_t virtual_max_bytes = 0;  ///< The limit of address space; the largest number = none.
+  std::uint64_t network_received_bytes = 0;  ///< All IP traffic of this network namespace.
+  std::uint64_t network_sent_bytes = 0;
   double start_unix_seconds = 0;
   std::int64_t boot_unix_seconds = 0;  ///< When the machine started; 0 leaves the metric out.
 };
@@ -65,6 +68,7 @@ struct Snapshot {
   std::uint64_t mesh_links_up = 0;
   std::uint64_t mesh_link_failures = 0;
   std::uint64_t mesh_watchers_ended = 0;
+  std::array<std::uint64_t, kTcpRttCount> tcp_rtt{};
   double average_queue_ms_sum = 0;        ///< Over the workers that have measured any.
   std::uint64_t average_queue_count = 0;  ///< How many workers that were.
   std::array<std::uint64_t, kTlsVersionCount> tls_requests{};

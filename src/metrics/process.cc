@@ -42,6 +42,23 @@ constexpr std::size_t kResidentPages = 24 - 3;
   return number(rest.substr(0, rest.find('\n')));
 }
 
+/// A number of IpExt: the names stand in one line, the numbers in the next one that begins the
+/// same.
+[[nodiscard]] std::uint64_t ip_octets(std::string_view netstat, std::string_view name) {
+  constexpr std::string_view kBegin = "IpExt: ";
+  const std::size_t names_at = netstat.find(kBegin);
+  if (names_at == std::string_view::npos) return 0;
+  const std::size_t numbers_at = netstat.find(kBegin, names_at + kBegin.size());
+  if (numbers_at == std::string_view::npos) return 0;
+  const auto line = [&](std::size_t at) {
+    return split(netstat.substr(at, netstat.find('\n', at) - at));
+  };
+  const auto names = line(names_at);
+  const auto numbers = line(numbers_at);
+  const auto found = static_cast<std::size_t>(std::ranges::find(names, name) - names.begin());
+  return found < names.size() && found < numbers.size() ? number(numbers[found]).value_or(0) : 0;
+}
+
 }  // namespace
 
 std::optional<ProcessUsage> parse_process(const ProcessTexts& texts) {
@@ -67,6 +84,9 @@ std::optional<ProcessUsage> parse_process(const ProcessTexts& texts) {
                       .virtual_bytes = *virtual_bytes,
                       .open_fds = texts.open_fds,
                       .max_fds = texts.max_fds,
+                      .virtual_max_bytes = texts.virtual_max_bytes,
+                      .network_received_bytes = ip_octets(texts.netstat, "InOctets"),
+                      .network_sent_bytes = ip_octets(texts.netstat, "OutOctets"),
                       .start_unix_seconds = static_cast<double>(*boot) + seconds(*start),
                       .boot_unix_seconds = static_cast<std::int64_t>(*boot)};
 }

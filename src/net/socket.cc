@@ -106,6 +106,15 @@ std::expected<UniqueFd, std::string> bind_udp(const SocketAddress& wanted) {
   return fd;
 }
 
+std::optional<std::chrono::microseconds> tcp_round_trip_time(int fd) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
+      size < offsetof(tcp_info, tcpi_rtt) + sizeof info.tcpi_rtt)
+    return std::nullopt;
+  return std::chrono::microseconds(info.tcpi_rtt);
+}
+
 SocketAddress local_address(int fd) {
   sockaddr_storage storage{};
   socklen_t size = sizeof storage;

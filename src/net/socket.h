@@ -1,6 +1,8 @@
 #pragma once
 
+#include <chrono>
 #include <expected>
+#include <optional>
 #include <string>
 
 #include "base/clock.h"
@@ -28,6 +30,10 @@ struct TcpOptions {
 
 /// A non-blocking UDP socket that tells which local address each datagram was sent to.
 [[nodiscard]] std::expected<UniqueFd, std::string> bind_udp(const SocketAddress& address);
+
+/// The smoothed round-trip time that the kernel has measured on a TCP connection; nothing when it
+/// does not tell.
+[[nodiscard]] std::optional<std::chrono::microseconds> tcp_round_trip_time(int fd);
 
 /// The address that `fd` is bound to (after binding port 0).
 [[nodiscard]] SocketAddress local_address(int fd);

@@ -13,6 +13,7 @@
 #include "derp/handshake.h"
 #include "net/openssl_transport.h"
 #include "net/plain_transport.h"
+#include "net/socket.h"
 #include "server/worker.h"
 
 namespace detour::server {
@@ -519,7 +520,7 @@ void Connection::complete_login() {
   phase_ = Phase::kRelay;
   set_receive_rate(shared_.receive_rate());
   is_registered_ = true;
-  worker_.timers().arm(deadline_, scratch_.now + keep_alive_period_);
+  begin_relay_timer();
   // ServerInfo is sealed before anybody can find this client, so nothing can overtake it; and it is
   // sent after, so a client that has seen it can be reached.
   relay::Directory::Woken woken;
@@ -557,12 +558,34 @@ void Connection::refuse_login(Error error, std::span<const std::uint8_t> payload
 // --- Time and the end
 // -----------------------------------------------------------------------------
 
-void Connection::on_deadline(TimePoint now) {
-  if (phase_ == Phase::kRelay) {
-    worker_.outbox().add_keep_alive(*this);
-    worker_.timers().arm(deadline_, now + keep_alive_period_);
-    return;
+/// From login on, one timer serves for KeepAlive and for samples of the round-trip time.
+void Connection::begin_relay_timer() {
+  keep_alive_at_ = scratch_.now + keep_alive_period_;
+  if (!shared_.config.disable_rtt_stats) {
+    const bool is_websocket = websocket_ != nullptr;  // derper does not look below one.
+    samples_rtt_ = !is_websocket && net::tcp_round_trip_time(send_side_.fd()).has_value();
+    if (!samples_rtt_)
+      scratch_.counters.sample_rtt(is_websocket ? metrics::TcpRtt::kNonTcp
+                                                : metrics::TcpRtt::kError);
   }
+  worker_.timers().arm(deadline_, samples_rtt_ ? scratch_.now + kRttInterval : keep_alive_at_);
+}
+
+void Connection::on_relay_timer(TimePoint now) {
+  if (samples_rtt_) {
+    if (const auto rtt = net::tcp_round_trip_time(send_side_.fd()))
+      scratch_.counters.sample_rtt(metrics::tcp_rtt_bucket(*rtt));
+  }
+  if (now >= keep_alive_at_) {
+    worker_.outbox().add_keep_alive(*this);
+    keep_alive_at_ = now + keep_alive_period_;
+  }
+  worker_.timers().arm(
+      deadline_, samples_rtt_ ? std::min(now + kRttInterval, keep_alive_at_) : keep_alive_at_);
+}
+
+void Connection::on_deadline(TimePoint now) {
+  if (phase_ == Phase::kRelay) return on_relay_timer(now);
   if (phase_ == Phase::kRefused) return close(CloseReason::kRefused);
   const bool idle = phase_ == Phase::kFinishing || (setup_ && setup_->served_before);
   if (!idle) {

@@ -116,6 +116,8 @@ class Connection final : public relay::Client, public net::EventHandler, private
   };
 
   void on_deadline(TimePoint now);
+  void begin_relay_timer();
+  void on_relay_timer(TimePoint now);
   void on_write_check(TimePoint now);
   void on_read_resume(TimePoint now);
   void wait_until_writable(int fd) override;
@@ -164,6 +166,8 @@ class Connection final : public relay::Client, public net::EventHandler, private
   Block carry_;
   std::size_t carry_size_ = 0;
   Duration keep_alive_period_{};
+  TimePoint keep_alive_at_{};
+  bool samples_rtt_ = false;
   MemberTimer<Connection, &Connection::on_deadline> deadline_{*this};
   MemberTimer<Connection, &Connection::on_write_check> write_check_{*this};
   /// Armed while the client has to wait for its receive rate: nothing is read meanwhile, so TCP

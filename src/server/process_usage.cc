@@ -37,14 +37,19 @@ std::uint64_t count_open_descriptors() {
 metrics::ProcessUsage read_process_usage() {
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
+  rlimit address_space{};
+  ::getrlimit(RLIMIT_AS, &address_space);
+  const std::string netstat = read_file("/proc/self/net/netstat");
   const std::string self_stat = read_file("/proc/self/stat");
   const std::string system_stat = read_file("/proc/stat");
   return metrics::parse_process(
              {
                  .self_stat = self_stat,
                  .system_stat = system_stat,
+                 .netstat = netstat,
                  .open_fds = count_open_descriptors(),
                  .max_fds = limit.rlim_cur,
+                 .virtual_max_bytes = address_space.rlim_cur,
                  .ticks_per_second = static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK)),
                  .page_bytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)),
              })

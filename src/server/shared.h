@@ -43,6 +43,8 @@ inline constexpr Duration kKeepAlivePeriod = std::chrono::seconds(60);
 inline constexpr Duration kKeepAliveJitter = std::chrono::seconds(5);
 /// A mesh peer may take nothing for this long, whatever tcp_write_timeout says to clients.
 inline constexpr Duration kMeshWriteTimeout = std::chrono::seconds(30);
+/// How often the round-trip time of each client's connection is looked at (derp_tcp_rtt).
+inline constexpr Duration kRttInterval = std::chrono::seconds(10);
 
 /// Causes of log lines that a peer can provoke: each has its own gate, so that none drowns the
 /// others.

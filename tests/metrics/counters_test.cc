@@ -30,6 +30,28 @@ TEST(Labels, AreDistinctAndKnown) {
   EXPECT_EQ(label(PacketKind::kOther), "other");
 }
 
+TEST(TcpRttBucket, HoldsTheBoundItselfAndNothingAbove) {
+  using std::chrono::microseconds;
+  struct Case {
+    microseconds rtt;
+    std::string_view label;
+  };
+  constexpr Case kCases[] = {
+      {microseconds(0), "10ms"},       {microseconds(10000), "10ms"},
+      {microseconds(10001), "20ms"},   {microseconds(20000), "20ms"},
+      {microseconds(20001), "50ms"},   {microseconds(50000), "50ms"},
+      {microseconds(50001), "100ms"},  {microseconds(100000), "100ms"},
+      {microseconds(100001), "150ms"}, {microseconds(150000), "150ms"},
+      {microseconds(150001), "250ms"}, {microseconds(250000), "250ms"},
+      {microseconds(250001), "500ms"}, {microseconds(500000), "500ms"},
+      {microseconds(500001), "inf"},   {microseconds(90000000), "inf"},
+  };
+  for (const auto& [rtt, expected] : kCases)
+    EXPECT_EQ(label(tcp_rtt_bucket(rtt)), expected) << rtt.count();
+  EXPECT_EQ(label(TcpRtt::kNonTcp), "non-tcp");
+  EXPECT_EQ(label(TcpRtt::kError), "error");
+}
+
 TEST(WorkerCounters, CountEachDropByReasonAndKind) {
   WorkerCounters counters;
   counters.drop(DropReason::kQueueHead, PacketKind::kOther, 100);

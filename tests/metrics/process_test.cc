@@ -14,11 +14,17 @@ constexpr std::string_view kSelfStat =
 constexpr std::string_view kSystemStat =
     "cpu  1 2 3\nintr 5\nctxt 6\nbtime 1795251257\nprocesses 7\n";
 
+constexpr std::string_view kNetstat =
+    "TcpExt: SyncookiesSent InOctets\nTcpExt: 7 8\n"
+    "IpExt: InNoRoutes InOctets OutOctets\nIpExt: 0 98765432101 42\n";
+
 ProcessTexts texts() {
   return {.self_stat = kSelfStat,
           .system_stat = kSystemStat,
+          .netstat = kNetstat,
           .open_fds = 14,
           .max_fds = 20000,
+          .virtual_max_bytes = 1U << 30U,
           .ticks_per_second = 100,
           .page_bytes = 4096};
 }
@@ -31,8 +37,24 @@ TEST(ParseProcess, ReadsWhatProcTells) {
   EXPECT_EQ(usage->virtual_bytes, 1762172928U);
   EXPECT_EQ(usage->open_fds, 14U);
   EXPECT_EQ(usage->max_fds, 20000U);
+  EXPECT_EQ(usage->virtual_max_bytes, 1U << 30U);
+  EXPECT_EQ(usage->network_received_bytes, 98765432101U);
+  EXPECT_EQ(usage->network_sent_bytes, 42U);
   EXPECT_DOUBLE_EQ(usage->start_unix_seconds, 1795253488.0);
   EXPECT_EQ(usage->boot_unix_seconds, 1795251257);
+}
+
+TEST(ParseProcess, TakesNoNetworkTrafficAsNone) {
+  for (const std::string_view netstat :
+       {std::string_view(), std::string_view("IpExt: InOctets\n"),
+        std::string_view("IpExt: InOctets OutOctets\nIpExt: 5"),
+        std::string_view("IpExt: InOctets OutOctets\nIpExt: x y\n")}) {
+    auto without = texts();
+    without.netstat = netstat;
+    const auto usage = parse_process(without);
+    ASSERT_TRUE(usage.has_value());
+    EXPECT_EQ(usage->network_sent_bytes, 0U) << netstat;
+  }
 }
 
 TEST(ParseProcess, GivesNothingForEveryTextThatEndsTooSoon) {

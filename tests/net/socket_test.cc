@@ -35,6 +35,18 @@ TEST(ListenTcp, TakesAFreePortAndTellsWhich) {
   EXPECT_TRUE(connect_to(address));
 }
 
+TEST(TcpRoundTripTime, IsKnownForAConnectionAndForNothingElse) {
+  const auto listener = listen_tcp(*SocketAddress::parse("127.0.0.1", 0), {});
+  ASSERT_TRUE(listener.has_value()) << listener.error();
+  const auto client = connect_to(local_address(listener->get()));
+  const auto rtt = tcp_round_trip_time(client.get());
+  ASSERT_TRUE(rtt.has_value());
+  EXPECT_LT(*rtt, std::chrono::seconds(5));
+  EXPECT_FALSE(tcp_round_trip_time(-1).has_value());
+  const UniqueFd udp(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  EXPECT_FALSE(tcp_round_trip_time(udp.get()).has_value());
+}
+
 TEST(ListenTcp, SaysThatThePortIsTakenAndHowToFindOut) {
   const auto first = listen_tcp(*SocketAddress::parse("127.0.0.1", 0), {});
   ASSERT_TRUE(first.has_value());
