@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "admin/constant_time.h"
+
 namespace detour::admin {
 namespace {
 
@@ -75,16 +77,6 @@ constexpr IpPrefix kTailscaleIpv6 = {.base = {0xfd, 0x7a, 0x11, 0x5c, 0xa1, 0xe0
     if (value) return value;
   }
   return std::nullopt;
-}
-
-/// Equality that takes as long for any two texts of one length, because one of them is a secret.
-[[nodiscard]] bool equal_in_constant_time(std::string_view a, std::string_view b) {
-  if (a.size() != b.size()) return false;
-  unsigned difference = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    difference |= static_cast<unsigned>(static_cast<unsigned char>(a[i] ^ b[i]));
-  }
-  return difference == 0;
 }
 
 }  // namespace

@@ -28,6 +28,8 @@ void announce(const config::Config& config, const Identity& identity, const serv
       .stun_port = stun ? std::optional(stun->port()) : std::nullopt,
   };
   for (const auto& line : announcement_lines(announcement)) log.info(line);
+  if (const auto metrics = relay.metrics_address())
+    log.info(fmt::format("metrics on http://{}/metrics", metrics->text()));
   // derper prints nothing on standard output, and what reads that of ours would be surprised.
   if (config.personality == config::Personality::kDerper) return;
   std::fputs(announcement_text(announcement).c_str(), stdout);

@@ -455,8 +455,15 @@ class Builder {
     if (!config_.metrics_token_file.empty() && !config_.metrics_listen)
       warning(fmt::format("{} does nothing without {}", flag("metrics-token-file"),
                           flag("metrics-listen")));
-    if (!config_.metrics_listen || config_.metrics_listen->port == 0) return;
+    if (!config_.metrics_listen) return;
     const auto& metrics = *config_.metrics_listen;
+    const bool is_loopback = metrics.host.starts_with("127.") || metrics.host == "::1";
+    if (!is_loopback && config_.metrics_token_file.empty())
+      warning(
+          fmt::format("{}: everybody who reaches that port can read the metrics: set {}, or "
+                      "listen on 127.0.0.1",
+                      at("metrics-listen").described(), flag("metrics-token-file")));
+    if (metrics.port == 0) return;
     const bool same_host =
         metrics.host.empty() || config_.listen.host.empty() || metrics.host == config_.listen.host;
     for (const auto& [name, port] : {std::pair{"listen", std::optional(config_.listen.port)},

@@ -9,6 +9,7 @@
 #include "config/rate_config.h"
 #include "net/socket.h"
 #include "server/http_service.h"
+#include "server/monitor.h"
 #include "server/shared.h"
 #include "server/worker.h"
 
@@ -152,19 +153,33 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
                                                              *shared.link_tls);
   if (auto applied = shared.admission.apply(config); !applied)
     return std::unexpected(applied.error());
+  if (config.metrics_listen) {
+    auto monitor = Monitor::start(shared, *config.metrics_listen, config.metrics_token_file);
+    if (!monitor) return std::unexpected(monitor.error());
+    relay->monitor_ = std::move(*monitor);
+    shared.reload_subscribers.add(
+        [&shared, monitor = relay->monitor_.get()](const config::Config& changed) {
+          if (auto read = monitor->reload_token(changed.metrics_token_file); !read)
+            shared.log.error(read.error() + "; the token stays as it was");
+        });
+  }
   for (const auto& worker : shared.workers) worker->start_thread();
   return relay;
 }
+
+Relay::Relay() = default;
 
 Relay::~Relay() {
   stop();
 }
 
 void Relay::stop() {
+  if (monitor_) monitor_->begin_stop();
   for (const auto& worker : shared_->workers) worker->post_stop();
   for (const auto& worker : shared_->workers) worker->join();
   shared_->admission.stop();
   for (const auto& worker : shared_->workers) worker->drop_posted();
+  monitor_.reset();
   main_.reset();
   http_.reset();
   stun_.reset();
@@ -190,6 +205,11 @@ std::optional<net::SocketAddress> Relay::stun_address() const {
 
 std::string Relay::metrics_text() const {
   return metrics::format_prometheus(shared_->http->snapshot());
+}
+
+std::optional<net::SocketAddress> Relay::metrics_address() const {
+  if (!monitor_) return std::nullopt;
+  return monitor_->address();
 }
 
 const crypto::NodePublic& Relay::public_key() const {

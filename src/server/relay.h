@@ -15,6 +15,7 @@
 
 namespace detour::server {
 
+class Monitor;
 class Shared;
 
 /// A running relay: its listeners, workers and shared state.
@@ -52,18 +53,21 @@ class Relay {
   [[nodiscard]] net::SocketAddress address() const;
   [[nodiscard]] std::optional<net::SocketAddress> http_address() const;
   [[nodiscard]] std::optional<net::SocketAddress> stun_address() const;
+  /// The listener for monitoring.
+  [[nodiscard]] std::optional<net::SocketAddress> metrics_address() const;
   [[nodiscard]] const crypto::NodePublic& public_key() const;
 
   /// Derper's metrics as /debug/varz gives them.
   [[nodiscard]] std::string metrics_text() const;
 
  private:
-  Relay() = default;
+  Relay();
 
   net::UniqueFd main_;
   net::UniqueFd http_;
   net::UniqueFd stun_;
   std::unique_ptr<Shared> shared_;
+  std::unique_ptr<Monitor> monitor_;
 };
 
 }  // namespace detour::server

@@ -383,6 +383,19 @@ TEST(ServeCommandLine, IsClosedWhenVerificationFailsUnlikeDerper) {
       started(serve({"--hostname", "a.example"}, environment_at("/h"))).config.verify_fail_open);
 }
 
+TEST(ServeCommandLine, WarnsOfMetricsThatEverybodyCanRead) {
+  const auto warnings = [](const Args& more) {
+    Args args = {"--hostname", "a.example"};
+    args.insert(args.end(), more.begin(), more.end());
+    return started(serve(args, environment_at("/h"))).warnings;
+  };
+  EXPECT_TRUE(says(warnings({"--metrics-listen", ":9090"}),
+                   "--metrics-listen \":9090\": everybody who reaches that port"));
+  EXPECT_TRUE(warnings({"--metrics-listen", ":9090", "--metrics-token-file", "/t"}).empty());
+  EXPECT_TRUE(warnings({"--metrics-listen", "127.0.0.1:9090"}).empty());
+  EXPECT_TRUE(warnings({"--metrics-listen", "[::1]:9090"}).empty());
+}
+
 TEST(ServeCommandLine, WarnsOfSettingsThatDoNothing) {
   const auto start =
       started(serve({"--hostname", "a.example", "--socket", "/s", "--metrics-token-file", "/t",

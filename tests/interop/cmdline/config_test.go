@@ -3,6 +3,8 @@ package cmdline_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -99,6 +101,66 @@ func TestServeFromAFileAndReloadIt(t *testing.T) {
 	write("connections-max = 70\nworkers = 1\n")
 	reload(`connections-max was "90" and is "70"`)
 	wire.Login(t, r).WantAlive()
+}
+
+// The listener for monitoring serves what Prometheus and an orchestrator need, and nothing else.
+func TestMetricsListener(t *testing.T) {
+	t.Parallel()
+	if !relay.DetourOnly(t, "settings come from the environment and from a file") {
+		return
+	}
+	dir := t.TempDir()
+	s, o := ownSettings(t, dir)
+	token := filepath.Join(dir, "token")
+	if err := os.WriteFile(token, []byte("opensesame\n"), 0600); err != nil {
+		t.Fatal(err)
+	}
+	listen := fmt.Sprintf("127.0.0.1:%d", relay.FreePort(t, "127.0.0.1"))
+	r := relay.Start(t, asServe(t, o, "", "DERP_DOMAIN=127.0.0.1", "DERP_ADDR="+s["addr"], "DERP_HTTP_PORT="+s["http-port"],
+		"DERP_STUN_PORT="+s["stun-port"], "DERP_CERT_DIR="+s["cert-dir"], "DETOUR_KEY_FILE="+s["key-file"],
+		"DETOUR_METRICS_LISTEN="+listen, "DETOUR_METRICS_TOKEN_FILE="+token))
+	wire.Login(t, r).WantAlive()
+	get := func(path, authorization string) (int, string, http.Header) {
+		t.Helper()
+		req, _ := http.NewRequest("GET", "http://"+listen+path, nil)
+		if authorization != "" {
+			req.Header.Set("Authorization", authorization)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(body), res.Header
+	}
+	for _, c := range []struct {
+		path, authorization string
+		status              int
+		says                string
+	}{
+		{"/metrics", "", 401, "bearer token"},
+		{"/metrics", "Bearer wrong", 401, "bearer token"},
+		{"/metrics", "Bearer opensesame", 200, "derp_current_connections 1\n"},
+		{"/healthz", "", 200, "ok\n"},
+		{"/readyz", "", 200, "ok\n"},
+		{"/debug/varz", "Bearer opensesame", 404, ""},
+		{"/derp", "", 404, ""},
+	} {
+		if status, body, _ := get(c.path, c.authorization); status != c.status || !strings.Contains(body, c.says) {
+			t.Errorf("%s with %q: status %d, want %d and %q in:\n%s", c.path, c.authorization, status, c.status, c.says, body)
+		}
+	}
+	_, body, header := get("/metrics", "Bearer opensesame")
+	if got := header.Get("Content-Type"); got != "text/plain; version=0.0.4; charset=utf-8" {
+		t.Errorf("Content-Type is %q", got)
+	}
+	if samples := relay.ParseVarz(t, body); len(samples) < 100 {
+		t.Errorf("/metrics has %d samples", len(samples))
+	}
 }
 
 func TestConfigPrintsEveryValueAndItsSource(t *testing.T) {

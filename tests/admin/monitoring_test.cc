@@ -1,0 +1,105 @@
+#include "admin/monitoring.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <string_view>
+
+namespace detour::admin {
+namespace {
+
+Monitoring healthy() {
+  return {.token = "",
+          .render_metrics = [] { return std::string("a_metric 1\n"); },
+          .unhealthy = [] { return std::nullopt; },
+          .unready = [] { return std::nullopt; }};
+}
+
+http::Response ask(const Monitoring& monitoring, std::string path, std::string authorization = "",
+                   std::string method = "GET") {
+  http::Request request;
+  request.method = std::move(method);
+  request.target = path;
+  request.path = std::move(path);
+  if (!authorization.empty()) request.headers.emplace_back("authorization", authorization);
+  return answer_monitoring(request, monitoring);
+}
+
+std::string header(const http::Response& response, std::string_view name) {
+  for (const auto& [key, value] : response.headers)
+    if (key == name) return value;
+  return {};
+}
+
+TEST(Monitoring, AnswersItsThreePathsAndNothingElse) {
+  struct Case {
+    std::string path;
+    std::string method;
+    unsigned status;
+    std::string body;
+  };
+  const Case kCases[] = {
+      {"/metrics", "GET", 200, "a_metric 1\n"},
+      {"/metrics", "HEAD", 200, "a_metric 1\n"},  // Left out when it is sent.
+      {"/healthz", "GET", 200, "ok\n"},
+      {"/readyz", "GET", 200, "ok\n"},
+      {"/metrics", "POST", 405, "only GET and HEAD\n"},
+      {"/healthz", "DELETE", 405, "only GET and HEAD\n"},
+      {"/", "GET", 404, "there is /metrics, /healthz and /readyz\n"},
+      {"/metrics/", "GET", 404, "there is /metrics, /healthz and /readyz\n"},
+      {"/derp", "GET", 404, "there is /metrics, /healthz and /readyz\n"},
+      {"/debug/varz", "GET", 404, "there is /metrics, /healthz and /readyz\n"},
+  };
+  for (const auto& [path, method, status, body] : kCases) {
+    SCOPED_TRACE(method + " " + path);
+    const auto response = ask(healthy(), path, "", method);
+    EXPECT_EQ(response.status, status);
+    EXPECT_EQ(response.body, body);
+  }
+  EXPECT_EQ(header(ask(healthy(), "/metrics"), "Content-Type"),
+            "text/plain; version=0.0.4; charset=utf-8");
+  EXPECT_EQ(header(ask(healthy(), "/readyz"), "Cache-Control"), "no-store");
+  EXPECT_EQ(header(ask(healthy(), "/readyz", "", "POST"), "Allow"), "GET, HEAD");
+}
+
+TEST(Monitoring, AsksForTheTokenForMetricsAlone) {
+  auto guarded = healthy();
+  guarded.token = "secret";
+  struct Case {
+    std::string authorization;
+    unsigned status;
+  };
+  const Case kCases[] = {
+      {"Bearer secret", 200},  {"bearer secret", 200},  {"", 401},
+      {"Bearer", 401},         {"Bearer ", 401},        {"Bearer secre", 401},
+      {"Bearer secrets", 401}, {"Bearer Secret", 401},  {"Basic secret", 401},
+      {"secret", 401},         {"Bearer  secret", 401},
+  };
+  for (const auto& [authorization, status] : kCases) {
+    SCOPED_TRACE(authorization);
+    const auto response = ask(guarded, "/metrics", authorization);
+    EXPECT_EQ(response.status, status);
+    if (status == 401) {
+      EXPECT_EQ(header(response, "WWW-Authenticate"), "Bearer");
+      EXPECT_EQ(response.body.find("metric"), std::string::npos);
+    }
+  }
+  EXPECT_EQ(ask(guarded, "/healthz").status, 200U);
+  EXPECT_EQ(ask(guarded, "/readyz").status, 200U);
+}
+
+TEST(Monitoring, SaysWhatIsWrong) {
+  auto busy = healthy();
+  busy.unready = [] { return std::optional<std::string>("no descriptors"); };
+  EXPECT_EQ(ask(busy, "/healthz").status, 200U);
+  EXPECT_EQ(ask(busy, "/readyz").status, 503U);
+  EXPECT_EQ(ask(busy, "/readyz").body, "no descriptors\n");
+
+  busy.unhealthy = [] { return std::optional<std::string>("worker 1 hangs"); };
+  EXPECT_EQ(ask(busy, "/healthz").status, 503U);
+  EXPECT_EQ(ask(busy, "/healthz").body, "worker 1 hangs\n");
+  EXPECT_EQ(ask(busy, "/readyz").body, "worker 1 hangs\n");
+}
+
+}  // namespace
+}  // namespace detour::admin
