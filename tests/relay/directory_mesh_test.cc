@@ -330,7 +330,7 @@ TEST_F(DirectoryMeshTest, AWatcherTooFarBehindHasToBeginAnew) {
   const auto watcher = come_mesh_peer(901);
   std::vector<std::unique_ptr<Client>> residents;
   while (residents.size() < kHere - 1)
-    residents.push_back(come(static_cast<std::uint32_t>(residents.size())));
+    residents.push_back(come(static_cast<std::uint32_t>(10'000 + residents.size())));
   // Asked again and again, all are told again and again.
   for (std::size_t i = 0; i < Directory::kWatchEventsMax / kHere; ++i) directory_.watch(*watcher);
   EXPECT_TRUE(take(*watcher, 1).ends_with(" ...")) << "the bound itself is kept";

@@ -3,12 +3,16 @@ package mesh_test
 import (
 	"bufio"
 	"bytes"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"strings"
@@ -39,8 +43,29 @@ type fakeLink struct {
 	info map[string]any
 }
 
+// metaCertificate is what a relay shows behind its chain, for links to use fast start.
+func metaCertificate(t *testing.T, pub key.NodePublic) []byte {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(2),
+		Subject:               pkix.Name{CommonName: "derpkey" + pub.UntypedHexString()},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		BasicConstraintsValid: true,
+	}
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
 // startWithFakePeer starts a relay that meshes with a fake peer alone.
-func startWithFakePeer(t *testing.T) (*relay.Relay, *fakePeer, string) {
+func startWithFakePeer(t *testing.T, showMeta bool) (*relay.Relay, *fakePeer, string) {
 	t.Helper()
 	g := &region{t: t, ca: relay.NewCA()}
 	chain, priv := g.ca.For("fake.mesh.test")
@@ -48,12 +73,16 @@ func startWithFakePeer(t *testing.T) (*relay.Relay, *fakePeer, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	self := key.NewNode()
+	if showMeta {
+		pair.Certificate = append(pair.Certificate, metaCertificate(t, self.Public()))
+	}
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	p := &fakePeer{t: t, listener: l, tls: &tls.Config{Certificates: []tls.Certificate{pair}}, priv: key.NewNode()}
+	p := &fakePeer{t: t, listener: l, tls: &tls.Config{Certificates: []tls.Certificate{pair}}, priv: self}
 	meshKey := newMeshKey()
 	r := g.start(tested, "node0.mesh.test", relay.FreePort(t, "127.0.0.1"), writeKey(t, meshKey),
 		fmt.Sprintf("fake.mesh.test:%d/127.0.0.1", l.Addr().(*net.TCPAddr).Port))
@@ -75,8 +104,10 @@ func (p *fakePeer) accept() *fakeLink {
 	if l.head, err = http.ReadRequest(l.r); err != nil {
 		p.t.Fatalf("reading the upgrade: %v", err)
 	}
-	l.put([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\n"),
-		wire.Encode(wire.ServerKey, wire.Magic, wire.Raw(p.priv.Public())))
+	if l.head.Header.Get("Derp-Fast-Start") != "1" {
+		l.put([]byte("HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\n"))
+	}
+	l.put(wire.Encode(wire.ServerKey, wire.Magic, wire.Raw(p.priv.Public())))
 	hello := l.frame()
 	if hello.Type != wire.ClientInfo {
 		p.t.Fatalf("first frame: %v, want ClientInfo", hello)
@@ -129,8 +160,20 @@ func (l *fakeLink) wantForward(from, to key.NodePublic, data []byte) {
 // that relays of all ages say about their clients.
 func TestALinkByteByByte(t *testing.T) {
 	t.Parallel()
-	r, p, meshKey := startWithFakePeer(t)
+	for name, showMeta := range map[string]bool{"plain upgrade": false, "fast start": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			playLink(t, showMeta)
+		})
+	}
+}
+
+func playLink(t *testing.T, showMeta bool) {
+	r, p, meshKey := startWithFakePeer(t, showMeta)
 	l := p.accept()
+	if fast := l.head.Header.Get("Derp-Fast-Start") == "1"; fast != showMeta {
+		t.Errorf("the link uses fast start: %v, want %v", fast, showMeta)
+	}
 	if host := fmt.Sprintf("fake.mesh.test:%d", p.listener.Addr().(*net.TCPAddr).Port); l.head.Host != host {
 		t.Errorf("Host is %q, want %q", l.head.Host, host)
 	}
@@ -214,7 +257,7 @@ func TestAMeshPeerThatTakesNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes more than 5 s")
 	}
-	r, p, _ := startWithFakePeer(t)
+	r, p, _ := startWithFakePeer(t, false)
 	l := p.accept()
 	if f := l.frame(); f.Type != wire.WatchConns {
 		t.Fatalf("got %v, want WatchConns", f)
