@@ -33,6 +33,14 @@ class ByteBuffer {
     size_ += bytes.size();
   }
 
+  /// Appends `count` bytes for the caller to write. Valid until the next change.
+  [[nodiscard]] std::uint8_t* extend(std::size_t count) {
+    if (size_ + count > capacity_) reserve(std::max(size_ + count, capacity_ + capacity_ / 2));
+    std::uint8_t* const added = bytes_.get() + size_;
+    size_ += count;
+    return added;
+  }
+
   /// Room behind the content, to write into before commit(). Valid until the next change.
   [[nodiscard]] std::span<std::uint8_t> room() { return {bytes_.get() + size_, capacity_ - size_}; }
   /// Takes `count` bytes that were written into room().

@@ -34,6 +34,14 @@ struct ListenAddress {
 
 enum class HomePage : std::uint8_t { kDefault, kBlank, kRedirect };
 
+/// Who protects the records of a TLS connection once its handshake is over.
+enum class TlsRecords : std::uint8_t {
+  kAuto,     ///< The fastest of the next two that this machine has.
+  kIpsecMb,  ///< Ourselves, with Intel's multi-buffer library.
+  kEvp,      ///< Ourselves, with OpenSSL's ciphers.
+  kOpenSsl,  ///< OpenSSL altogether.
+};
+
 /// Where the certificate comes from.
 enum class CertMode : std::uint8_t {
   kManual,       ///< Files that somebody else writes; for an IP address made by ourselves.
@@ -60,6 +68,8 @@ struct Config {
   bool stun = true;
   std::uint16_t stun_port = 3478;
   bool derp = true;
+
+  TlsRecords tls_records = TlsRecords::kAuto;
 
   std::string hostname;   ///< DNS name in lower case, or an IP literal without brackets.
   std::string key_file;   ///< The relay's own key, in derper's format.

@@ -6,10 +6,17 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <utility>
+
+#include "net/record_transport.h"
 
 namespace detour::net {
 
 namespace {
+
+// RFC 8446 appendix B.4.
+constexpr std::uint16_t kAes128GcmSha256 = 0x1301;
+constexpr std::uint16_t kAes256GcmSha384 = 0x1302;
 
 /// Lends a sink to the BIO for the length of a call.
 class SinkScope {
@@ -53,6 +60,7 @@ std::unique_ptr<OpenSslTransport> OpenSslTransport::make(const TlsContext& conte
     BIO_free(bio);
     return nullptr;
   }
+  transport->own_records_ = context.own_records();
   BIO_set_data(bio, transport.get());
   BIO_set_init(bio, 1);
   SSL_set_bio(transport->ssl_.get(), bio, bio);
@@ -90,12 +98,39 @@ long OpenSslTransport::bio_control(BIO* /*bio*/, int command, long /*argument*/,
 
 Transport::Handshake OpenSslTransport::handshake(ByteBuffer& sink) {
   const SinkScope scope(sink_, sink);
+  const tls13::SecretCapture capture(secrets_);
   const int result = SSL_do_handshake(ssl_.get());
   if (result == 1) return Handshake::kDone;
   const int error = SSL_get_error(ssl_.get(), result);
   if (error == SSL_ERROR_WANT_READ) return Handshake::kNeedsInput;
   note_failure(error);
   return Handshake::kFailed;
+}
+
+std::unique_ptr<Transport> OpenSslTransport::successor() {
+  SSL* const ssl = ssl_.get();
+  // OpenSSL reads no further than the record that it needs, so all that is left is in input_.
+  if (!own_records_ || SSL_version(ssl) != TLS1_3_VERSION || SSL_has_pending(ssl) != 0 ||
+      secrets_.client.empty() || secrets_.server.empty())
+    return nullptr;
+  RecordTransport::Options options{.read = std::move(secrets_.client),
+                                   .write = std::move(secrets_.server),
+                                   .backend = *own_records_};
+  switch (SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl))) {
+    case kAes128GcmSha256:
+      options.hash = tls13::Hash::kSha256;
+      options.key_size = 16;
+      break;
+    case kAes256GcmSha384:
+      options.hash = tls13::Hash::kSha384;
+      options.key_size = 32;
+      break;
+    default:
+      return nullptr;
+  }
+  auto successor = RecordTransport::make(std::move(options));
+  if (successor) successor->feed(input_);
+  return successor;
 }
 
 Transport::OpenResult OpenSslTransport::open(std::span<std::uint8_t> out, ByteBuffer& sink) {

@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "net/tls13_kdf_provider.h"
 #include "net/tls_context.h"
 #include "net/transport.h"
 
@@ -18,6 +19,8 @@ class OpenSslTransport final : public Transport {
 
   void feed(std::span<const std::uint8_t> input) override { input_ = input; }
   Handshake handshake(ByteBuffer& sink) override;
+  /// A RecordTransport, for TLS 1.3 with AES-GCM if the context says so.
+  std::unique_ptr<Transport> successor() override;
   OpenResult open(std::span<std::uint8_t> out, ByteBuffer& sink) override;
   bool seal(std::span<const std::uint8_t> plaintext, ByteBuffer& sink) override;
   void seal_close(ByteBuffer& sink) override;
@@ -38,6 +41,8 @@ class OpenSslTransport final : public Transport {
   void note_failure(int ssl_error);
 
   std::unique_ptr<SSL, SslDeleter> ssl_;
+  std::optional<RecordKey::Backend> own_records_;
+  tls13::TrafficSecrets secrets_;  ///< While own_records_ waits for them.
   std::span<const std::uint8_t> input_;
   ByteBuffer* sink_ = nullptr;  ///< Only during a call.
   std::string failure_;

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "net/openssl_transport.h"
+#include "net/tls13_kdf_provider.h"
 
 namespace detour::net {
 
@@ -37,6 +38,7 @@ std::expected<std::unique_ptr<TlsContext>, std::string> TlsContext::make(
 
   std::unique_ptr<TlsContext> made(new TlsContext);
   made->required_sni_ = options.required_sni;
+  made->own_records_ = options.own_records;
   made->bio_method_.reset(BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "detour"));
   if (!made->bio_method_) return refused("a BIO method");
   BIO_METHOD* const method = made->bio_method_.get();
@@ -44,7 +46,7 @@ std::expected<std::unique_ptr<TlsContext>, std::string> TlsContext::make(
   BIO_meth_set_read(method, OpenSslTransport::bio_read);
   BIO_meth_set_ctrl(method, OpenSslTransport::bio_control);
 
-  made->context_.reset(SSL_CTX_new(TLS_server_method()));
+  made->context_.reset(SSL_CTX_new_ex(nullptr, tls13::install_kdf_provider(), TLS_server_method()));
   if (!made->context_) return refused("a TLS context");
   SSL_CTX* const context = made->context_.get();
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);

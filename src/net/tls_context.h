@@ -4,8 +4,11 @@
 
 #include <expected>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "net/record_key.h"
 
 namespace detour::net {
 
@@ -22,6 +25,8 @@ struct TlsServerOptions {
   EVP_PKEY* key = nullptr;  ///< Belongs to `leaf`.
   std::vector<X509*>
       chain{};  ///< Sent behind the leaf in this order; the meta certificate is last.
+  /// Who protects the records of TLS 1.3 with AES-GCM after the handshake; nullopt = OpenSSL.
+  std::optional<RecordKey::Backend> own_records{};
   /// When not empty, a client whose SNI is absent or another name is refused.
   std::string required_sni{};
 };
@@ -35,6 +40,7 @@ class TlsContext {
       const TlsServerOptions& options);
 
   [[nodiscard]] SSL_CTX* ssl_context() const { return context_.get(); }
+  [[nodiscard]] std::optional<RecordKey::Backend> own_records() const { return own_records_; }
   /// The in-memory BIO that OpenSslTransport puts between OpenSSL and its buffers.
   [[nodiscard]] const BIO_METHOD* bio_method() const { return bio_method_.get(); }
 
@@ -48,6 +54,7 @@ class TlsContext {
   std::unique_ptr<SSL_CTX, SslCtxDeleter> context_;
   std::unique_ptr<BIO_METHOD, BioMethodDeleter> bio_method_;
   std::string required_sni_;
+  std::optional<RecordKey::Backend> own_records_;
 };
 
 /// Takes OpenSSL's oldest queued error of this thread as text and clears the queue.

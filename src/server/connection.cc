@@ -118,26 +118,35 @@ void Connection::read_turn() {
   }
   ByteBuffer& buffer = scratch_.cipher_in;
   buffer.clear();
-  const auto room = buffer.room();
+  // A record of which a part came before is put together here.
+  const auto room = buffer.room().subspan(cipher_carry_.size);
   const ssize_t received = ::recv(send_side_.fd(), room.data(), room.size(), MSG_DONTWAIT);
-  if (received == 0) return close(CloseReason::kPeerClosed);
+  if (received == 0) {
+    saw_hangup_ = true;
+    return close(CloseReason::kPeerClosed);
+  }
   if (received < 0) {
     if (errno == EAGAIN) return;
     if (errno == EINTR) return worker_.queue_again(*this);
     return close(CloseReason::kSocketError);
   }
-  const auto input = room.first(static_cast<std::size_t>(received));
+  const std::size_t carried = cipher_carry_.size;
+  give_back(cipher_carry_, buffer.room().data());
+  buffer.commit(carried + static_cast<std::size_t>(received));
+  const auto input = buffer.bytes();
 
+  std::size_t unread = 0;
   if (phase_ != Phase::kTlsHandshake) {
-    take_input(input);
+    unread = take_input(input);
   } else if (continue_handshake(input)) {
-    take_input({});
+    unread = take_input({});
   }
   if (phase_ == Phase::kClosed) return;
+  keep(cipher_carry_, input.last(unread));
   if (setup_) send_greeting();
   // A read that filled the buffer may have left more behind, and edge-triggered epoll will not say
   // so again. Other connections get their turn first.
-  if (input.size() == room.size() || saw_hangup_) worker_.queue_again(*this);
+  if (static_cast<std::size_t>(received) == room.size() || saw_hangup_) worker_.queue_again(*this);
 }
 
 void Connection::on_read_resume(TimePoint /*now*/) {
@@ -211,55 +220,73 @@ void Connection::reject_plain_http() {
 // --- Input
 // ----------------------------------------------------------------------------------------
 
-void Connection::take_input(std::span<const std::uint8_t> input) {
+/// Gives how many bytes at the end of the input are a part of a record.
+std::size_t Connection::take_input(std::span<const std::uint8_t> input) {
   ByteBuffer& plain = scratch_.plain;
   plain.clear();
-  if (carry_size_ != 0) {
-    plain.append({carry_.data(), carry_size_});
-    scratch_.pool.put(std::exchange(carry_, Block{}));
-    carry_size_ = 0;
-  }
+  if (carry_.size != 0) give_back(carry_, plain.extend(carry_.size));
+  std::size_t unread = 0;
   for (;;) {
     const auto opened = send_side_.open(input, scratch_);
     input = {};
     if (websocket_ != nullptr) websocket_->hold_answers(opened.blocked);
     auto rest = plain.bytes();
     consume(rest);
-    if (phase_ == Phase::kClosed) return;
+    if (phase_ == Phase::kClosed) return 0;
 
     const std::size_t consumed = plain.size() - rest.size();
     switch (opened.status) {
       case net::Transport::Opened::kOutputFull:
         // Cannot happen without progress: the buffer is larger than any frame and any read.
-        if (consumed == 0 && !rest.empty()) return close(CloseReason::kRefused);
+        if (consumed == 0 && !rest.empty()) {
+          close(CloseReason::kRefused);
+          return 0;
+        }
         plain.consume_front(consumed);
         continue;
       case net::Transport::Opened::kNeedsInput:
+        unread += opened.unread;
         if (std::exchange(reopen_, false)) {
           plain.consume_front(consumed);
           continue;
         }
-        keep_carry(rest);
-        return;
+        keep(carry_, rest);
+        return unread;
       case net::Transport::Opened::kClosed:
-        return close(CloseReason::kPeerClosed);
+        close(CloseReason::kPeerClosed);
+        return 0;
       case net::Transport::Opened::kFailed:
         shared_.log_gated(LogCause::kTlsFailed, LogLevel::kInfo, scratch_.now, [&] {
           return fmt::format("{} with {} ended: {}", websocket_ != nullptr ? "WebSocket" : "TLS",
                              peer_.text(), send_side_.failure());
         });
         // The peer may still be sending: it shall see our close frame and no reset.
-        if (websocket_ != nullptr) return finish();
-        return close(CloseReason::kSocketError);
+        if (websocket_ != nullptr) {
+          finish();
+        } else {
+          close(CloseReason::kSocketError);
+        }
+        return 0;
     }
   }
 }
 
-void Connection::keep_carry(std::span<const std::uint8_t> rest) {
+void Connection::keep(Carry& carry, std::span<const std::uint8_t> rest) {
   if (rest.empty()) return;
-  carry_ = scratch_.pool.get(rest.size());
-  std::memcpy(carry_.data(), rest.data(), rest.size());
-  carry_size_ = rest.size();
+  carry.block = scratch_.pool.get(rest.size());
+  carry.size = rest.size();
+  std::memcpy(carry.block.data(), rest.data(), rest.size());
+}
+
+/// Moves what was kept to `to`.
+void Connection::give_back(Carry& carry, std::uint8_t* to) {
+  if (carry.size != 0) std::memcpy(to, carry.block.data(), carry.size);
+  drop(carry);
+}
+
+void Connection::drop(Carry& carry) {
+  if (carry.block) scratch_.pool.put(std::exchange(carry.block, Block{}));
+  carry.size = 0;
 }
 
 void Connection::consume(std::span<const std::uint8_t>& input) {
@@ -536,8 +563,7 @@ void Connection::refuse_client(std::string_view problem, Duration hold) {
   send_side_.send(derp::encode_health(problem), scratch_);
   phase_ = Phase::kRefused;
   setup_.reset();
-  if (carry_) scratch_.pool.put(std::exchange(carry_, Block{}));
-  carry_size_ = 0;
+  drop(carry_);
   worker_.timers().arm(deadline_, scratch_.now + hold);
   if (saw_hangup_) worker_.queue_again(*this);
 }
@@ -578,6 +604,7 @@ void Connection::on_relay_timer(TimePoint now) {
   }
   if (now >= keep_alive_at_) {
     worker_.outbox().add_keep_alive(*this);
+    send_side_.rest();
     keep_alive_at_ = now + keep_alive_period_;
   }
   worker_.timers().arm(
@@ -705,9 +732,11 @@ void Connection::close(CloseReason reason) {
   worker_.timers().disarm(read_pause_);
   worker_.timers().disarm(write_check_);
   if (counts_as_tls_) scratch_.counters.tls_active[index_of(tls_version_)].sub();
-  send_side_.close(scratch_, reason == CloseReason::kWriteTimeout);
-  if (carry_) scratch_.pool.put(std::exchange(carry_, Block{}));
-  carry_size_ = 0;
+  send_side_.close(scratch_, reason == CloseReason::kWriteTimeout ? SendSide::Ending::kWriteFailed
+                             : saw_hangup_                        ? SendSide::Ending::kPeerGone
+                                                                  : SendSide::Ending::kAnnounced);
+  drop(carry_);
+  drop(cipher_carry_);
   websocket_ = nullptr;
   setup_.reset();
   worker_.bury(*this);

@@ -126,7 +126,7 @@ class Connection final : public relay::Client, public net::EventHandler, private
 
   bool continue_handshake(std::span<const std::uint8_t> input);
   void reject_plain_http();
-  void take_input(std::span<const std::uint8_t> input);
+  std::size_t take_input(std::span<const std::uint8_t> input);
   void consume(std::span<const std::uint8_t>& input);
   bool consume_http(std::span<const std::uint8_t>& input);
   bool consume_body(std::span<const std::uint8_t>& input);
@@ -142,7 +142,14 @@ class Connection final : public relay::Client, public net::EventHandler, private
   void complete_login();
   void refuse_login(Error error, std::span<const std::uint8_t> frame);
   void refuse_client(std::string_view problem, Duration hold);
-  void keep_carry(std::span<const std::uint8_t> rest);
+  /// Bytes that wait for what completes them, in a block of exactly their size or more.
+  struct Carry {
+    Block block;
+    std::size_t size = 0;
+  };
+  void keep(Carry& carry, std::span<const std::uint8_t> rest);
+  void give_back(Carry& carry, std::uint8_t* to);
+  void drop(Carry& carry);
   void respond(const std::string& bytes, bool close_after);
   void finish();
 
@@ -162,9 +169,8 @@ class Connection final : public relay::Client, public net::EventHandler, private
   bool counts_as_tls_ = false;
   std::unique_ptr<Setup> setup_;
   relay::FrameSplitter splitter_{/*is_mesh_peer=*/false};
-  /// A partial head or frame, until the rest of it arrives.
-  Block carry_;
-  std::size_t carry_size_ = 0;
+  Carry carry_;         ///< A partial head or frame.
+  Carry cipher_carry_;  ///< A partial record.
   Duration keep_alive_period_{};
   TimePoint keep_alive_at_{};
   bool samples_rtt_ = false;

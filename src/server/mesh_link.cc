@@ -371,7 +371,7 @@ void MeshLink::close() {
   for (auto& [key, departure] : shared_.directory.remove_mesh_link(*this))
     worker_.announce_departure(key, std::move(departure));
   if (is_watching_) scratch_.counters.mesh_links_up.sub();
-  send_side_.close(scratch_, /*write_failed=*/false);
+  send_side_.close(scratch_, SendSide::Ending::kAnnounced);
   session_.reset();
   // Our callers are still at work on this object; nobody goes away before the end of the turn.
   shared_.quiescence.retire(std::unique_ptr<Retirable>(this));

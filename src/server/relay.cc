@@ -19,6 +19,21 @@ namespace {
 
 constexpr std::string_view kCannotWatch = "cannot watch the listening sockets: out of memory";
 
+std::optional<net::RecordKey::Backend> record_backend(config::TlsRecords records) {
+  using enum net::RecordKey::Backend;
+  switch (records) {
+    case config::TlsRecords::kAuto:
+      return net::RecordKey::best_backend();
+    case config::TlsRecords::kIpsecMb:
+      return kIpsecMb;
+    case config::TlsRecords::kEvp:
+      return kEvp;
+    case config::TlsRecords::kOpenSsl:
+      break;
+  }
+  return std::nullopt;
+}
+
 std::expected<std::unique_ptr<net::TlsContext>, std::string> make_tls(
     const config::Config& config, const acme::ServerCertificate& certificate,
     const crypto::NodePublic& relay_key) {
@@ -26,6 +41,7 @@ std::expected<std::unique_ptr<net::TlsContext>, std::string> make_tls(
   net::TlsServerOptions options{.leaf = certificate.leaf.get(), .key = certificate.key.get()};
   for (const auto& issuer : certificate.chain) options.chain.push_back(issuer.get());
   options.chain.push_back(meta.get());
+  options.own_records = record_backend(config.tls_records);
   // derper serves a DNS name only to clients that ask for it. We do the same under its name;
   // otherwise a client that hides or misses the name is served, because the certificate protects it
   // all the same.

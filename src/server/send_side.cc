@@ -188,6 +188,7 @@ SendSide::Opened SendSide::open(std::span<const std::uint8_t> input, WorkerScrat
   scratch.plain.commit(result.size);
   opened.size = result.size;
   opened.status = result.status;
+  opened.unread = result.unread;
   write_sealed_locked(scratch);
   opened.blocked = blocked_locked();
   unlock(scratch);
@@ -201,7 +202,10 @@ SendSide::Handshaken SendSide::handshake(std::span<const std::uint8_t> input,
   transport_->feed(input);
   made.status = transport_->handshake(scratch.sealed);
   if (made.status == net::Transport::Handshake::kFailed) made.failure = transport_->failure();
-  if (made.status == net::Transport::Handshake::kDone) made.version = transport_->version();
+  if (made.status == net::Transport::Handshake::kDone) {
+    made.version = transport_->version();
+    if (auto successor = transport_->successor()) transport_ = std::move(successor);
+  }
   write_sealed_locked(scratch);
   unlock(scratch);
   return made;
@@ -239,12 +243,17 @@ bool SendSide::finish(WorkerScratch& scratch) {
   return done;
 }
 
-void SendSide::close(WorkerScratch& scratch, bool write_failed) {
+void SendSide::rest() {
+  const std::lock_guard lock(mutex_);
+  if (transport_) transport_->rest();
+}
+
+void SendSide::close(WorkerScratch& scratch, Ending ending) {
   mutex_.lock();
   if (!closed_) {
-    if (write_failed && blocked_locked())
+    if (ending == Ending::kWriteFailed && blocked_locked())
       scratch.counters.drop(DropReason::kWriteError, PacketKind::kOther, 0);
-    if (transport_ && !failed_ && !blocked_locked()) {
+    if (ending != Ending::kPeerGone && transport_ && !failed_ && !blocked_locked()) {
       transport_->seal_close(scratch.sealed);
       write_sealed_locked(scratch);
     }

@@ -76,6 +76,7 @@ class SendSide {
   struct Opened {
     std::size_t size = 0;  ///< Plaintext appended to scratch.plain.
     net::Transport::Opened status = net::Transport::Opened::kNeedsInput;
+    std::size_t unread = 0;  ///< Bytes at the end of the input to give again, before what follows.
     bool blocked = false;
   };
   /// Opens ciphertext and appends the plaintext to scratch.plain, whose room must be enough for all
@@ -122,9 +123,16 @@ class SendSide {
   /// waits. False while something still waits.
   [[nodiscard]] bool finish(WorkerScratch& scratch);
 
-  /// Frees everything; queued packets are counted as gone_disconnected, one being written as
-  /// write_error when `write_failed`. Announces the end to the peer if the socket takes it.
-  void close(WorkerScratch& scratch, bool write_failed);
+  /// Once in a while: lets go of what a quiet connection does not need.
+  void rest();
+
+  enum class Ending : std::uint8_t {
+    kAnnounced,    ///< Tells the peer, if the socket takes it.
+    kPeerGone,     ///< The peer closed its end: nobody is there to tell.
+    kWriteFailed,  ///< What was being written counts as write_error.
+  };
+  /// Frees everything; queued packets are counted as gone_disconnected.
+  void close(WorkerScratch& scratch, Ending ending);
 
   [[nodiscard]] int fd() const { return fd_.get(); }
 

@@ -15,7 +15,9 @@ net::Transport::OpenResult WebSocketTransport::open(std::span<std::uint8_t> out,
     return decode(out.first(size), Opened::kOutputFull, sink);
   }
   const OpenResult opened = inner_->open(out, sink);
-  return decode(out.first(opened.size), opened.status, sink);
+  OpenResult decoded = decode(out.first(opened.size), opened.status, sink);
+  decoded.unread = opened.unread;
+  return decoded;
 }
 
 net::Transport::OpenResult WebSocketTransport::decode(std::span<std::uint8_t> bytes, Opened status,

@@ -29,6 +29,7 @@ class TlsPeer {
     std::string sni = {};
     Bytes alpn = {};
     const char* trusted_only = nullptr;  ///< When set, verifies against nothing, so it refuses.
+    const char* ciphers = nullptr;       ///< Of TLS 1.3; null = OpenSSL's own list.
   };
 
   explicit TlsPeer(const Options& options)
@@ -38,6 +39,7 @@ class TlsPeer {
     // OpenSSL leaves versions below 1.2 out at its default level.
     if (options.version < TLS1_2_VERSION)
       SSL_CTX_set_cipher_list(context_.get(), "DEFAULT@SECLEVEL=0");
+    if (options.ciphers != nullptr) SSL_CTX_set_ciphersuites(context_.get(), options.ciphers);
     SSL_CTX_set_verify(context_.get(),
                        options.trusted_only != nullptr ? SSL_VERIFY_PEER : SSL_VERIFY_NONE,
                        nullptr);
@@ -106,13 +108,63 @@ class TlsPeer {
   return certificate;
 }
 
-[[nodiscard]] inline std::unique_ptr<TlsContext> make_context(std::string required_sni = {}) {
+[[nodiscard]] inline std::unique_ptr<TlsContext> make_context(
+    std::string required_sni = {}, std::optional<RecordKey::Backend> own_records = {}) {
   auto made = TlsContext::make({.leaf = server_certificate().certificate.get(),
                                 .key = server_certificate().key.get(),
                                 .chain = {},
+                                .own_records = own_records,
                                 .required_sni = std::move(required_sni)});
   return made ? std::move(*made) : nullptr;
 }
+
+/// A transport as a connection uses it: goes over to the successor after the handshake, and feeds
+/// again what was not read.
+class UsedTransport final : public Transport {
+ public:
+  explicit UsedTransport(std::unique_ptr<Transport> transport) : transport_(std::move(transport)) {}
+  [[nodiscard]] static std::unique_ptr<UsedTransport> make(const TlsContext& context) {
+    return std::make_unique<UsedTransport>(OpenSslTransport::make(context));
+  }
+
+  void feed(std::span<const std::uint8_t> input) override {
+    input_.insert(input_.end(), input.begin(), input.end());
+    fed_ = input_;
+    transport_->feed(fed_);
+    input_.clear();
+  }
+  Handshake handshake(ByteBuffer& sink) override {
+    const auto made = transport_->handshake(sink);
+    if (made == Handshake::kDone) {
+      if (auto successor = transport_->successor()) {
+        transport_ = std::move(successor);
+        switched_ = true;
+      }
+    }
+    return made;
+  }
+  OpenResult open(std::span<std::uint8_t> out, ByteBuffer& sink) override {
+    const auto result = transport_->open(out, sink);
+    if (result.status == Opened::kNeedsInput)
+      input_.assign(fed_.end() - static_cast<std::ptrdiff_t>(result.unread), fed_.end());
+    return result;
+  }
+  bool seal(std::span<const std::uint8_t> plaintext, ByteBuffer& sink) override {
+    return transport_->seal(plaintext, sink);
+  }
+  void seal_close(ByteBuffer& sink) override { transport_->seal_close(sink); }
+  void rest() override { transport_->rest(); }
+  [[nodiscard]] std::string failure() const override { return transport_->failure(); }
+  [[nodiscard]] Version version() const override { return transport_->version(); }
+
+  [[nodiscard]] bool switched() const { return switched_; }
+
+ private:
+  std::unique_ptr<Transport> transport_;
+  bool switched_ = false;
+  Bytes input_;  ///< Not read yet.
+  Bytes fed_;
+};
 
 /// Feeds `ciphertext` in pieces of `piece` bytes and goes on with the handshake for each. Gives
 /// what the transport answers.

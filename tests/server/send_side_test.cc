@@ -203,7 +203,7 @@ TEST_F(SendSideTest, FinishesOnlyWhenAllIsSent) {
 TEST_F(SendSideTest, ClosingCountsWhatIsThrownAway) {
   for (std::uint32_t i = 0; i < 100; ++i) deliver({numbered_frame(i)});
   const auto before = test::nonzero(scratch_.counters);
-  side_->close(scratch_, /*write_failed=*/true);
+  side_->close(scratch_, SendSide::Ending::kWriteFailed);
   auto expected = before;
   expected["gone_disconnected other packets"] = 32;
   expected["gone_disconnected other bytes"] = 32'000;
@@ -213,7 +213,7 @@ TEST_F(SendSideTest, ClosingCountsWhatIsThrownAway) {
   // Others may hold it until the end of their turns.
   deliver({numbered_frame(1)});
   side_->on_writable(scratch_);
-  side_->close(scratch_, false);
+  side_->close(scratch_, SendSide::Ending::kAnnounced);
   expected["gone_disconnected other packets"] = 33;
   expected["gone_disconnected other bytes"] = 33'000;
   EXPECT_EQ(test::nonzero(scratch_.counters), expected);
@@ -230,7 +230,7 @@ TEST_F(SendSideTest, ABrokenSocketDropsAndWaitsForItsOwner) {
                 .packets.get(),
             2U);
   EXPECT_FALSE(side_->stall(scratch_).blocked);
-  side_->close(scratch_, false);
+  side_->close(scratch_, SendSide::Ending::kAnnounced);
 }
 
 // The owner asks about stalls from its timer while others deliver. Whoever finds the lock taken

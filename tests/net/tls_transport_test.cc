@@ -1,5 +1,3 @@
-#include "net/openssl_transport.h"
-
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -7,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "net/openssl_transport.h"
 #include "net/tls_peer.h"
 #include "support/frames.h"
 #include "support/says.h"
@@ -30,31 +29,60 @@ std::vector<std::size_t> record_sizes(std::span<const std::uint8_t> ciphertext) 
   return sizes;
 }
 
-/// The same for TLS 1.2 and 1.3.
-class OpenSslTransportTest : public testing::TestWithParam<int> {
- protected:
-  OpenSslTransportTest() : transport_(OpenSslTransport::make(*context_)) {}
-
-  void shake_hands() { ASSERT_TRUE(connect(peer_, *transport_)) << transport_->failure(); }
-
-  std::unique_ptr<TlsContext> context_ = make_context();
-  std::unique_ptr<OpenSslTransport> transport_;
-  TlsPeer peer_{{.version = GetParam()}};
+/// One way to protect records.
+struct Records {
+  const char* name;
+  int version;
+  std::optional<RecordKey::Backend> own;  ///< nullopt: OpenSSL to the end.
+  const char* ciphers = "TLS_AES_128_GCM_SHA256";
 };
 
-INSTANTIATE_TEST_SUITE_P(Versions, OpenSslTransportTest,
-                         testing::Values(TLS1_2_VERSION, TLS1_3_VERSION), [](const auto& version) {
-                           return version.param == TLS1_2_VERSION ? "Tls12" : "Tls13";
-                         });
+constexpr Records kRecords[] = {
+    {"Tls12", TLS1_2_VERSION, std::nullopt},
+    {"Tls13", TLS1_3_VERSION, std::nullopt},
+    {"OwnEvp", TLS1_3_VERSION, RecordKey::Backend::kEvp},
+    {"OwnEvp256", TLS1_3_VERSION, RecordKey::Backend::kEvp, "TLS_AES_256_GCM_SHA384"},
+#ifdef DETOUR_HAS_IPSEC_MB
+    {"OwnIpsecMb", TLS1_3_VERSION, RecordKey::Backend::kIpsecMb},
+    {"OwnIpsecMb256", TLS1_3_VERSION, RecordKey::Backend::kIpsecMb, "TLS_AES_256_GCM_SHA384"},
+#endif
+};
 
-TEST_P(OpenSslTransportTest, ShakesHandsInPiecesOfAnySize) {
+/// The same for every way to protect records.
+class TlsTransportTest : public testing::TestWithParam<Records> {
+ protected:
+  TlsTransportTest() : transport_(UsedTransport::make(*context_)) {}
+
+  void SetUp() override {
+    if (GetParam().own && !RecordKey::has_backend(*GetParam().own))
+      GTEST_SKIP() << "this CPU lacks what the backend needs";
+  }
+
+  [[nodiscard]] static TlsPeer::Options peer_options() {
+    return {.version = GetParam().version, .ciphers = GetParam().ciphers};
+  }
+  void shake_hands() {
+    ASSERT_TRUE(connect(peer_, *transport_)) << transport_->failure();
+    ASSERT_EQ(transport_->switched(), GetParam().own.has_value());
+  }
+
+  std::unique_ptr<TlsContext> context_ = make_context({}, GetParam().own);
+  std::unique_ptr<UsedTransport> transport_;
+  TlsPeer peer_{peer_options()};
+};
+
+INSTANTIATE_TEST_SUITE_P(Records, TlsTransportTest, testing::ValuesIn(kRecords),
+                         [](const auto& records) { return records.param.name; });
+
+TEST_P(TlsTransportTest, ShakesHandsInPiecesOfAnySize) {
   for (const std::size_t piece : {1U, 2U, 5U, 6U, 100U, 517U, 100'000U}) {
     SCOPED_TRACE(piece);
-    const auto transport = OpenSslTransport::make(*context_);
-    TlsPeer peer({.version = GetParam()});
+    const auto transport = UsedTransport::make(*context_);
+    TlsPeer peer(peer_options());
     ASSERT_TRUE(connect(peer, *transport, piece)) << transport->failure();
-    EXPECT_EQ(transport->version(), GetParam() == TLS1_2_VERSION ? Transport::Version::kTls12
-                                                                 : Transport::Version::kTls13);
+    EXPECT_EQ(transport->version(), GetParam().version == TLS1_2_VERSION
+                                        ? Transport::Version::kTls12
+                                        : Transport::Version::kTls13);
     EXPECT_EQ(transport->failure(), "");
 
     const Bytes packet = plain_packet(1000);
@@ -67,14 +95,14 @@ TEST_P(OpenSslTransportTest, ShakesHandsInPiecesOfAnySize) {
   }
 }
 
-TEST_P(OpenSslTransportTest, OpensARecordAtEverySplitPoint) {
+TEST_P(TlsTransportTest, OpensARecordAtEverySplitPoint) {
   shake_hands();
   const Bytes packet = plain_packet(40);
   peer_.write(packet);
   const std::size_t size = peer_.take().size();
   // That one is lost; the count of records must match on both sides, so start over.
-  const auto transport = OpenSslTransport::make(*context_);
-  TlsPeer peer({.version = GetParam()});
+  const auto transport = UsedTransport::make(*context_);
+  TlsPeer peer(peer_options());
   ASSERT_TRUE(connect(peer, *transport));
   for (std::size_t at = 0; at <= size; ++at) {
     SCOPED_TRACE(at);
@@ -92,7 +120,7 @@ TEST_P(OpenSslTransportTest, OpensARecordAtEverySplitPoint) {
   }
 }
 
-TEST_P(OpenSslTransportTest, OpensAStreamOneByteAtATime) {
+TEST_P(TlsTransportTest, OpensAStreamOneByteAtATime) {
   shake_hands();
   Bytes wanted;
   for (const std::size_t size : {1U, 17U, 300U, 1400U}) {
@@ -109,14 +137,16 @@ TEST_P(OpenSslTransportTest, OpensAStreamOneByteAtATime) {
   EXPECT_EQ(opened, wanted);
 }
 
-TEST_P(OpenSslTransportTest, OpensRecordsOfEverySizeIntoAnyRoom) {
+TEST_P(TlsTransportTest, OpensRecordsOfEverySizeIntoAnyRoom) {
   shake_hands();
+  // Records that are opened in one go need room for a whole one.
+  const std::size_t least = GetParam().own ? Transport::kRecordRoom : 1;
   for (const std::size_t size :
        {std::size_t{1}, std::size_t{5}, std::size_t{1400}, std::size_t{16'383}, std::size_t{16'384},
         std::size_t{16'385}, std::size_t{40'000}, std::size_t{131'072}}) {
-    for (const std::size_t room : {std::size_t{1}, std::size_t{100}, std::size_t{16'384}, size,
+    for (const std::size_t room : {std::size_t{1}, std::size_t{100}, Transport::kRecordRoom, size,
                                    size + 1, std::size_t{262'144}}) {
-      if (size / room > 2000) continue;
+      if (size / room > 2000 || room < least) continue;
       SCOPED_TRACE(testing::Message() << size << " bytes into " << room);
       const Bytes packet = plain_packet(size);
       peer_.write(packet);
@@ -127,7 +157,7 @@ TEST_P(OpenSslTransportTest, OpensRecordsOfEverySizeIntoAnyRoom) {
   }
 }
 
-TEST_P(OpenSslTransportTest, OpensManyRecordsOfOneRead) {
+TEST_P(TlsTransportTest, OpensManyRecordsOfOneRead) {
   shake_hands();
   Bytes wanted;
   for (int i = 0; i < 90; ++i) {
@@ -147,7 +177,7 @@ TEST_P(OpenSslTransportTest, OpensManyRecordsOfOneRead) {
   EXPECT_TRUE(opened == wanted);
 }
 
-TEST_P(OpenSslTransportTest, SealsInWholeRecordsOfSixteenKib) {
+TEST_P(TlsTransportTest, SealsInWholeRecordsOfSixteenKib) {
   shake_hands();
   for (const std::size_t size : {1U, 1400U, 16'384U, 16'385U, 131'072U}) {
     SCOPED_TRACE(size);
@@ -165,7 +195,7 @@ TEST_P(OpenSslTransportTest, SealsInWholeRecordsOfSixteenKib) {
   EXPECT_TRUE(sink.empty()) << "nothing makes no record";
 }
 
-TEST_P(OpenSslTransportTest, AppendsBehindWhatTheSinkHolds) {
+TEST_P(TlsTransportTest, AppendsBehindWhatTheSinkHolds) {
   shake_hands();
   ByteBuffer sink;
   ASSERT_TRUE(transport_->seal(plain_packet(10, 1), sink));
@@ -176,7 +206,7 @@ TEST_P(OpenSslTransportTest, AppendsBehindWhatTheSinkHolds) {
   EXPECT_EQ(peer_.read(), test::concat({plain_packet(10, 1), plain_packet(10, 2)}));
 }
 
-TEST_P(OpenSslTransportTest, OpensWhatCameTogetherWithTheEndOfTheHandshake) {
+TEST_P(TlsTransportTest, OpensWhatCameTogetherWithTheEndOfTheHandshake) {
   // The client's last flight and its first data in one read.
   const Bytes packet = plain_packet(500);
   auto status = Transport::Handshake::kNeedsInput;
@@ -203,7 +233,7 @@ TEST_P(OpenSslTransportTest, OpensWhatCameTogetherWithTheEndOfTheHandshake) {
   EXPECT_EQ(out, packet);
 }
 
-TEST_P(OpenSslTransportTest, TellsAnEndInOrderFromData) {
+TEST_P(TlsTransportTest, TellsAnEndInOrderFromData) {
   shake_hands();
   const Bytes packet = plain_packet(100);
   peer_.write(packet);
@@ -220,7 +250,7 @@ TEST_P(OpenSslTransportTest, TellsAnEndInOrderFromData) {
   EXPECT_EQ(peer_.last_error(), SSL_ERROR_ZERO_RETURN);
 }
 
-TEST_P(OpenSslTransportTest, AnnouncesItsEndOnceAndOnlyAfterTheHandshake) {
+TEST_P(TlsTransportTest, AnnouncesItsEndOnceAndOnlyAfterTheHandshake) {
   ByteBuffer sink;
   transport_->seal_close(sink);
   EXPECT_TRUE(sink.empty());
@@ -232,7 +262,7 @@ TEST_P(OpenSslTransportTest, AnnouncesItsEndOnceAndOnlyAfterTheHandshake) {
   EXPECT_EQ(peer_.last_error(), SSL_ERROR_ZERO_RETURN);
 }
 
-TEST_P(OpenSslTransportTest, FailsOnATamperedRecordAndSaysSo) {
+TEST_P(TlsTransportTest, FailsOnATamperedRecordAndSaysSo) {
   shake_hands();
   peer_.write(plain_packet(100));
   Bytes record = peer_.take();
@@ -244,7 +274,7 @@ TEST_P(OpenSslTransportTest, FailsOnATamperedRecordAndSaysSo) {
   EXPECT_FALSE(opened.answer.empty()) << "an alert tells the other side";
 }
 
-TEST_P(OpenSslTransportTest, FailsOnGarbageInTheMiddle) {
+TEST_P(TlsTransportTest, FailsOnGarbageInTheMiddle) {
   shake_hands();
   const Bytes good = plain_packet(50);
   peer_.write(good);
@@ -253,10 +283,10 @@ TEST_P(OpenSslTransportTest, FailsOnGarbageInTheMiddle) {
   EXPECT_EQ(opened.plaintext, good) << "what stood in front is given";
 }
 
-TEST_P(OpenSslTransportTest, OneConnectionsFailureDoesNotTouchAnother) {
+TEST_P(TlsTransportTest, OneConnectionsFailureDoesNotTouchAnother) {
   // OpenSSL keeps errors per thread, and a stale one would look like the next call's.
   shake_hands();
-  const auto broken = OpenSslTransport::make(*context_);
+  const auto broken = UsedTransport::make(*context_);
   auto status = Transport::Handshake::kNeedsInput;
   static_cast<void>(handshake_pieces(*broken, Bytes(100, 'x'), 100, status));
   EXPECT_EQ(status, Transport::Handshake::kFailed);
@@ -268,8 +298,8 @@ TEST_P(OpenSslTransportTest, OneConnectionsFailureDoesNotTouchAnother) {
   EXPECT_TRUE(transport_->seal(plain_packet(10), sink));
 }
 
-TEST_P(OpenSslTransportTest, TellsTheOperatorWhenTheClientDoesNotTrustTheCertificate) {
-  TlsPeer distrustful({.version = GetParam(), .trusted_only = "nobody"});
+TEST_P(TlsTransportTest, TellsTheOperatorWhenTheClientDoesNotTrustTheCertificate) {
+  TlsPeer distrustful({.version = GetParam().version, .trusted_only = "nobody"});
   auto status = Transport::Handshake::kNeedsInput;
   distrustful.handshake();
   distrustful.give(handshake_pieces(*transport_, distrustful.take(), 1 << 20, status));

@@ -1,0 +1,170 @@
+#include "net/tls13_kdf_provider.h"
+
+#include <openssl/core.h>
+#include <openssl/core_dispatch.h>
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
+#include <openssl/provider.h>
+
+#include <optional>
+#include <string_view>
+
+namespace detour::net::tls13 {
+
+namespace {
+
+constexpr const char* kProvider = "detour";
+constexpr const char* kPreferProvider = "?provider=detour";
+constexpr const char* kProviderProperty = "provider=detour";
+constexpr std::string_view kPrefix = "tls13 ";
+
+thread_local TrafficSecrets* captured = nullptr;
+
+using Bytes = std::span<const std::uint8_t>;
+
+Bytes octets(const OSSL_PARAM params[], const char* name) {
+  const OSSL_PARAM* const param = OSSL_PARAM_locate_const(params, name);
+  const void* data = nullptr;
+  std::size_t size = 0;
+  if (param == nullptr || OSSL_PARAM_get_octet_string_ptr(param, &data, &size) != 1) return {};
+  return {static_cast<const std::uint8_t*>(data), size};
+}
+
+std::string_view as_text(Bytes bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+std::optional<Hash> digest_of(const OSSL_PARAM params[]) {
+  const OSSL_PARAM* const param = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_DIGEST);
+  const char* name = nullptr;
+  if (param == nullptr || OSSL_PARAM_get_utf8_string_ptr(param, &name) != 1) return std::nullopt;
+  const std::string_view digest(name);
+  if (digest == "SHA256" || digest == "SHA2-256") return Hash::kSha256;
+  if (digest == "SHA384" || digest == "SHA2-384") return Hash::kSha384;
+  return std::nullopt;
+}
+
+void capture(std::string_view label, Bytes secret) {
+  if (captured == nullptr || secret.size() > kHashSizeMax) return;
+  if (label == "c ap traffic") captured->client = Secret(secret);
+  if (label == "s ap traffic") captured->server = Secret(secret);
+}
+
+/// The next secret of the schedule from the previous one and new key material (RFC 8446 section
+/// 7.1): HKDF-Extract(Derive-Secret(previous, label, ""), material). Without a previous one the
+/// salt, without material the key is zeros.
+bool extract(Hash hash, const OSSL_PARAM params[], std::span<std::uint8_t> out) {
+  constexpr std::array<std::uint8_t, kHashSizeMax> kZeros{};
+  const std::size_t size = hash_size(hash);
+  if (out.size() != size) return false;
+  Bytes material = octets(params, OSSL_KDF_PARAM_KEY);
+  if (material.empty()) material = Bytes(kZeros).first(size);
+
+  const Bytes previous = octets(params, OSSL_KDF_PARAM_SALT);
+  std::array<std::uint8_t, kHashSizeMax> salt{};
+  const std::span derived(salt.data(), size);
+  if (!previous.empty() &&
+      !expand_label(hash, previous, as_text(octets(params, OSSL_KDF_PARAM_LABEL)), empty_hash(hash),
+                    derived))
+    return false;
+  hmac(hash, derived, material, out);
+  OPENSSL_cleanse(salt.data(), salt.size());
+  return true;
+}
+
+int derive(void* /*context*/, unsigned char* key, std::size_t key_size, const OSSL_PARAM params[]) {
+  const OSSL_PARAM* const mode_param = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_MODE);
+  const auto hash = digest_of(params);
+  int mode = 0;
+  if (mode_param == nullptr || OSSL_PARAM_get_int(mode_param, &mode) != 1 || !hash ||
+      as_text(octets(params, OSSL_KDF_PARAM_PREFIX)) != kPrefix)
+    return 0;
+  const std::span out(key, key_size);
+  if (mode == EVP_KDF_HKDF_MODE_EXTRACT_ONLY) return extract(*hash, params, out) ? 1 : 0;
+  if (mode != EVP_KDF_HKDF_MODE_EXPAND_ONLY) return 0;
+
+  const auto label = as_text(octets(params, OSSL_KDF_PARAM_LABEL));
+  if (!expand_label(*hash, octets(params, OSSL_KDF_PARAM_KEY), label,
+                    octets(params, OSSL_KDF_PARAM_DATA), out))
+    return 0;
+  capture(label, out);
+  return 1;
+}
+
+// All that libssl gives comes with derive(), so there is nothing to keep between calls: the
+// provider's own context stands in for that of a derivation.
+void* new_context(void* provider_context) {
+  return provider_context;
+}
+void free_context(void* /*context*/) {}
+
+int set_no_params(void* /*context*/, const OSSL_PARAM params[]) {
+  return params == nullptr || params->key == nullptr ? 1 : 0;
+}
+
+const OSSL_PARAM* settable(void* /*context*/, void* /*provider_context*/) {
+  static constexpr OSSL_PARAM kNone[] = {OSSL_PARAM_END};
+  return kNone;
+}
+
+template <typename Function>
+OSSL_DISPATCH entry(int id, Function* function) {
+  return {id, reinterpret_cast<void (*)()>(function)};
+}
+
+const OSSL_ALGORITHM* query(void* /*provider_context*/, int operation, int* no_store) {
+  static const OSSL_DISPATCH functions[] = {
+      entry(OSSL_FUNC_KDF_NEWCTX, new_context),
+      entry(OSSL_FUNC_KDF_FREECTX, free_context),
+      entry(OSSL_FUNC_KDF_DERIVE, derive),
+      entry(OSSL_FUNC_KDF_SET_CTX_PARAMS, set_no_params),
+      entry(OSSL_FUNC_KDF_SETTABLE_CTX_PARAMS, settable),
+      {0, nullptr},
+  };
+  static const OSSL_ALGORITHM algorithms[] = {
+      {OSSL_KDF_NAME_TLS1_3_KDF, kProviderProperty, functions, "TLS 1.3 key schedule"},
+      {nullptr, nullptr, nullptr, nullptr},
+  };
+  *no_store = 0;
+  return operation == OSSL_OP_KDF ? algorithms : nullptr;
+}
+
+int initialize(const OSSL_CORE_HANDLE* handle, const OSSL_DISPATCH* /*in*/,
+               const OSSL_DISPATCH** out, void** provider_context) {
+  static const OSSL_DISPATCH functions[] = {
+      entry(OSSL_FUNC_PROVIDER_QUERY_OPERATION, query),
+      {0, nullptr},
+  };
+  *out = functions;
+  // Any address that is not null will do.
+  *provider_context = const_cast<OSSL_CORE_HANDLE*>(handle);
+  return 1;
+}
+
+const char* install() {
+  // To load one provider by name switches off that OpenSSL loads its own when it is needed.
+  if (OSSL_PROVIDER_load(nullptr, "default") == nullptr ||
+      OSSL_PROVIDER_add_builtin(nullptr, kProvider, initialize) != 1 ||
+      OSSL_PROVIDER_load(nullptr, kProvider) == nullptr)
+    return nullptr;
+  return kPreferProvider;
+}
+
+}  // namespace
+
+const char* install_kdf_provider() {
+  static const char* const query = install();
+  return query;
+}
+
+SecretCapture::SecretCapture(TrafficSecrets& secrets) {
+  captured = &secrets;
+}
+
+SecretCapture::~SecretCapture() {
+  captured = nullptr;
+}
+
+}  // namespace detour::net::tls13
