@@ -28,7 +28,7 @@ ARROWS = {
     "acme": ["http", "net"],
     "admission": ["base", "crypto", "metrics"],
     "config": ["base", "crypto"],
-    "doctor": ["client", "acme", "stun", "http", "config"],
+    "doctor": ["client", "acme", "admission", "stun", "http", "config"],
     "server": ["relay", "net", "derp", "stun", "http", "metrics", "client", "admin", "acme", "admission", "config"],
     "cli": ["server", "client", "config", "doctor"],
 }

@@ -63,8 +63,7 @@ std::expected<std::string, std::string> read_authorization(const std::string& pa
         "--verify-client-url-auth-file {}: is empty; write what the Authorization header has to "
         "say, for example Bearer and a token",
         path));
-  const std::string text =
-      content->substr(begin, content->find_last_not_of(kWhiteSpace) + 1 - begin);
+  std::string text = content->substr(begin, content->find_last_not_of(kWhiteSpace) + 1 - begin);
   const auto is_control = [](char c) {
     return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f;
   };

@@ -4,6 +4,7 @@
 #include <array>
 #include <iterator>
 #include <string_view>
+#include <utility>
 
 namespace detour::admission {
 
@@ -277,8 +278,7 @@ void Judge::answered(QueryId id, Reply reply, TimePoint now) {
         policy_.needs_both ? is_allowed(decision->result) : !is_allowed(decision->result);
     if (goes_on) {
       drop_questions_of(c);
-      inquiry.sockets_said = std::move(decision);
-      decision.reset();
+      inquiry.sockets_said = std::exchange(decision, std::nullopt);
       inquiry.asks_controllers = true;
       ask_stage(c);
     }

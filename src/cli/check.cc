@@ -10,6 +10,7 @@
 #include "acme/certificate.h"
 #include "base/files.h"
 #include "cli/certificate_request.h"
+#include "cli/mesh_key.h"
 #include "cli/relay_key.h"
 #include "config/address.h"
 
@@ -82,7 +83,8 @@ CheckReport check_files(const config::Config& config) {
   CheckReport report;
   check_key(config, report);
   check_certificate(config, report);
-  check_readable("mesh key", config.mesh_key_file, report);
+  if (const auto mesh_key = load_mesh_key(config); !mesh_key)
+    report.problems.push_back(mesh_key.error());
   check_readable("allow file", config.allow_file, report);
   check_readable("rate limits", config.rate_config_file, report);
   check_readable("Authorization header", config.verify_url_auth_file, report);

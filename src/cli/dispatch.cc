@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "cli/doctor.h"
+#include "cli/map.h"
+#include "cli/netcheck.h"
 #include "cli/ping.h"
 #include "cli/serve.h"
 #include "cli/subcommand.h"
@@ -32,6 +34,9 @@ constexpr std::array kSubcommands = std::to_array<Subcommand>({
     {"config", "Print every setting of a relay, and where each value is from", run_config},
     {"ping", "Relay packets between two throw-away clients, and time them", run_ping},
     {"doctor", "Find out why a relay does not work, and what mends it", run_doctor},
+    {"map", "Write a DERP map for a policy file or Headscale, merge several, or check one",
+     run_map},
+    {"netcheck", "Measure every region of a DERP map as clients do", run_netcheck},
     {"version", "Print the version", run_version},
     {"help", "Print this text", run_help},
 });

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <pwd.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -13,8 +14,10 @@
 #include <vector>
 
 #include "cli/terminal.h"
+#include "cli/version.h"
 #include "config/address.h"
 #include "crypto/keys.h"
+#include "doctor/check_server.h"
 #include "doctor/derp_map.h"
 #include "doctor/probe_relay.h"
 #include "doctor/report.h"
@@ -40,6 +43,12 @@ struct Arguments {
   double timeout_seconds = 5;
   bool json = false;
   bool list_codes = false;
+  bool local = false;
+  std::optional<int> pid;
+  std::string user;
+  /// Behind `--`: options of `detour serve`.
+  std::vector<std::string> serve;
+  bool has_serve = false;
 };
 
 void add_options(CLI::App* app, Arguments* args) {
@@ -66,6 +75,14 @@ void add_options(CLI::App* app, Arguments* args) {
       ->capture_default_str()
       ->check(CLI::Range(0.1, 60.0));
   app->add_flag("--json", args->json, "Print one JSON object");
+  app->add_flag("--local", args->local,
+                "Check this machine, its configuration and the relay that runs here, also with a "
+                "map; the same as naming neither a relay nor a map");
+  app->add_option("--pid", args->pid, "The relay that runs as this process");
+  app->add_option("--user", args->user, "The user of the service, when it does not run");
+  app->footer(
+      "Behind -- stand the options of `detour serve` for the configuration to check, where "
+      "it is not that of the running relay: detour doctor -- --config FILE");
   app->add_flag("--codes", args->list_codes, "List the codes of all checks");
 }
 
@@ -122,7 +139,7 @@ std::optional<doctor::DerpMap> check_maps(const Arguments& args, doctor::Report&
     for (auto& finding : linted.findings) {
       if (clean || finding.state != doctor::State::kPass) report.add(std::move(finding));
     }
-    if (linted.changed || parsed->repaired)
+    if ((linted.changed || parsed->repaired) && !linted.corrected.regions.empty())
       report.attach("the corrected map",
                     doctor::render_map(linted.corrected, doctor::MapFormat::kPolicy));
     if (const auto merged = doctor::merge_map(&all, linted.corrected); !merged) {
@@ -150,6 +167,34 @@ bool names_port(std::string_view text) {
   const auto end = text.rfind(']');
   if (end != std::string_view::npos) text.remove_prefix(end);
   return text.find(':') != std::string_view::npos && text.find(':') == text.rfind(':');
+}
+
+/// Looks at this machine. Gives an error in the arguments.
+std::optional<std::string> check_this_machine(const Call& call, const Arguments& args,
+                                              const doctor::ProbeOptions& options,
+                                              doctor::Report& report) {
+  doctor::ServerCheck check{.args = args.serve,
+                            .has_args = args.has_serve,
+                            .pid = args.pid,
+                            .user = std::nullopt,
+                            .map = std::nullopt,
+                            .program = {.name = call.program, .version = std::string(version())},
+                            .probe = options,
+                            .roots = {}};
+  if (!args.user.empty()) {
+    const passwd* entry = getpwnam(args.user.c_str());
+    if (entry == nullptr)
+      return fmt::format("--user {}: there is no such user on this machine", args.user);
+    check.user = entry->pw_uid;
+  }
+  if (!args.maps.empty()) {
+    check.map = check_maps(args, report);
+    if (!check.map) return std::nullopt;
+  }
+  const auto found = doctor::find_configuration(check);
+  if (!found) return found.error();
+  doctor::check_server(check, *found, report);
+  return std::nullopt;
 }
 
 /// Looks at relays from outside. Gives an error in the arguments.
@@ -194,9 +239,11 @@ int run_doctor(const Call& call) {
   CLI::App app{"Finds out why a relay does not work, and says what mends it.",
                call.program + " doctor"};
   add_options(&app, &arguments);
+  const auto own = split_at_dashes(call.args, &arguments.serve);
+  arguments.has_serve = own.size() < call.args.size();
   try {
     // CLI11 takes the arguments last first.
-    app.parse(std::vector<std::string>(call.args.rbegin(), call.args.rend()));
+    app.parse(std::vector<std::string>(own.rbegin(), own.rend()));
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kExitUsage;
   }
@@ -218,10 +265,15 @@ int run_doctor(const Call& call) {
   std::signal(SIGPIPE, SIG_IGN);
 
   doctor::Report report(report_options(arguments.json));
-  if (arguments.target.empty() && arguments.maps.empty())
-    return usage_error(call, "name a relay, https://HOST:PORT, or a map, --map FILE");
-  if (const auto error = check_from_outside(arguments, options, report))
-    return usage_error(call, *error);
+  const bool local = arguments.local || (arguments.target.empty() && arguments.maps.empty());
+  if (local && !arguments.target.empty())
+    return usage_error(call, "--local looks at this machine: leave the relay's address out");
+  if (!local && (arguments.has_serve || arguments.pid || !arguments.user.empty()))
+    return usage_error(call,
+                       "--pid, --user and what stands behind -- are for this machine: add --local");
+  const auto error = local ? check_this_machine(call, arguments, options, report)
+                           : check_from_outside(arguments, options, report);
+  if (error) return usage_error(call, *error);
   return report.finish();
 }
 

@@ -30,6 +30,7 @@ std::expected<crypto::MeshKey, std::string> parse(std::string_view text, std::st
         source, what));
   };
   const std::string_view digits = trimmed(text);
+  if (text.empty()) return refuse("is empty, and there are relays to mesh with");
   if (digits.empty()) return refuse("holds white space alone");
   const auto key = crypto::MeshKey::parse(digits);
   if (!key)
@@ -42,12 +43,13 @@ std::expected<crypto::MeshKey, std::string> parse(std::string_view text, std::st
 }  // namespace
 
 std::expected<crypto::MeshKey, std::string> load_mesh_key(const config::Config& config) {
-  if (!config.mesh_key.empty()) return parse(config.mesh_key, "TAILSCALE_DERPER_MESH_KEY");
+  if (!config.mesh_key.empty()) return parse(config.mesh_key, "the one in the environment");
   if (config.mesh_key_file.empty()) return crypto::MeshKey();
 
   auto content = read_file(config.mesh_key_file, kMeshKeyFileSizeMax);
   if (!content) return std::unexpected("mesh key: " + content.error().message);
-  if (content->empty()) return crypto::MeshKey();
+  // derper takes an empty file for "no mesh key". With peers to mesh with that cannot be meant.
+  if (content->empty() && config.mesh_with.empty()) return crypto::MeshKey();
   auto key = parse(*content, config.mesh_key_file);
   wipe(*content);
   return key;

@@ -9,8 +9,8 @@
 namespace detour::cli {
 
 /// The secret that the relays of a region share: `mesh_key` itself, or else what stands in
-/// `mesh_key_file`; zero when neither is set, and for an empty file, which derper takes for "no
-/// mesh key".
+/// `mesh_key_file`; zero when neither is set, and for an empty file when there is nobody to mesh
+/// with.
 ///
 /// Fails with a message for the operator that names the source and what to do, and has no part of
 /// the key in it.

@@ -2,10 +2,10 @@
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -21,6 +21,8 @@
 #include "client/tls_stream.h"
 #include "crypto/keys.h"
 #include "derp/frame.h"
+#include "doctor/derp_map.h"
+#include "doctor/target.h"
 
 namespace detour::cli {
 
@@ -33,7 +35,9 @@ constexpr std::uint32_t kCountMax = 100'000;
 using Json = nlohmann::ordered_json;
 
 struct Arguments {
-  std::string target;
+  std::vector<std::string> targets;
+  std::vector<std::string> maps;
+  std::optional<int> region;
   std::string pin;
   bool insecure = false;
   std::string authorities_file;
@@ -48,59 +52,6 @@ double milliseconds(Duration duration) {
   return std::chrono::duration<double, std::milli>(duration).count();
 }
 
-/// What a target names, apart from how it is trusted.
-struct Target {
-  std::string host;
-  std::uint16_t port;
-  bool use_tls;
-};
-
-/// Reads `[https://]host[:port]` and `http://host[:port]`; IPv6 addresses stand in brackets when a
-/// port follows. Gives what is wrong otherwise.
-std::expected<Target, std::string> parse_target(std::string_view text) {
-  Target target{.host = {}, .port = 443, .use_tls = true};
-  constexpr std::string_view kHttps = "https://";
-  constexpr std::string_view kHttp = "http://";
-  if (text.starts_with(kHttps)) {
-    text.remove_prefix(kHttps.size());
-  } else if (text.starts_with(kHttp)) {
-    text.remove_prefix(kHttp.size());
-    target.use_tls = false;
-    target.port = 80;
-  }
-  if (const auto slash = text.find('/'); slash != std::string_view::npos) {
-    const auto path = text.substr(slash);
-    if (path != "/" && path != "/derp")
-      return std::unexpected(fmt::format("leave '{}' out: relays answer at /derp only", path));
-    text = text.substr(0, slash);
-  }
-
-  std::string_view port;
-  const bool has_brackets = text.starts_with('[') && text.find(']') != std::string_view::npos;
-  const std::size_t colon = text.rfind(':');
-  if (has_brackets) {
-    const std::size_t end = text.find(']');
-    target.host = text.substr(1, end - 1);
-    const auto rest = text.substr(end + 1);
-    if (!rest.empty() && !rest.starts_with(':'))
-      return std::unexpected(fmt::format("'{}' follows the address in brackets", rest));
-    if (!rest.empty()) port = rest.substr(1);
-    if (rest == ":") return std::unexpected("the port is missing behind ':'");
-  } else if (colon != std::string_view::npos && text.find(':') == colon) {
-    target.host = text.substr(0, colon);
-    port = text.substr(colon + 1);
-    if (port.empty()) return std::unexpected("the port is missing behind ':'");
-  } else {
-    target.host = text;  // A name, or an IPv6 address without port.
-  }
-  if (target.host.empty()) return std::unexpected("the host is missing");
-  if (port.empty()) return target;
-  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), target.port);
-  if (error != std::errc{} || end != port.data() + port.size() || target.port == 0)
-    return std::unexpected(fmt::format("'{}' is not a port (1 to 65535)", port));
-  return target;
-}
-
 std::expected<client::Trust, std::string> parse_trust(const Arguments& args) {
   if (args.insecure) return client::Trust{.kind = client::Trust::Kind::kAnyone};
   if (args.pin.empty())
@@ -111,19 +62,68 @@ std::expected<client::Trust, std::string> parse_trust(const Arguments& args) {
   return client::Trust{.kind = client::Trust::Kind::kPin, .pin = *pin};
 }
 
-std::expected<client::RoundTripOptions, std::string> parse_options(const Arguments& args) {
-  const auto target = parse_target(args.target);
-  if (!target) return std::unexpected(fmt::format("'{}': {}", args.target, target.error()));
-  auto trust = parse_trust(args);
-  if (!trust) return std::unexpected(trust.error());
-  const auto timeout =
-      std::chrono::milliseconds(static_cast<std::int64_t>(args.timeout_seconds * 1000));
-  client::DialOptions dial{.host = target->host, .port = target->port, .use_tls = target->use_tls};
-  dial.tls.trust = std::move(*trust);
+/// How to log in at one relay.
+client::DialOptions dial_options(const doctor::Target& target, client::Trust trust,
+                                 const Arguments& args, Duration timeout) {
+  client::DialOptions dial{.host = target.host, .port = target.port, .use_tls = target.use_tls};
+  for (const auto* address : {&target.ipv4, &target.ipv6}) {
+    if (dial.address.empty() && *address != "none") dial.address = *address;
+  }
+  dial.tls.trust = std::move(trust);
   dial.timeout = timeout;
   if (!args.server_name.empty()) dial.server_name = args.server_name;
-  return client::RoundTripOptions{
-      .dial = std::move(dial), .count = args.count, .size = args.size, .timeout = timeout};
+  return dial;
+}
+
+/// What a map says about trust.
+client::Trust trust_of(const doctor::Target& target, const Arguments& args) {
+  if (target.insecure) return {.kind = client::Trust::Kind::kAnyone};
+  if (target.pin) return {.kind = client::Trust::Kind::kPin, .pin = *target.pin};
+  return {.kind = client::Trust::Kind::kAuthorities, .authorities_file = args.authorities_file};
+}
+
+/// The relays to log in at: one or two.
+std::expected<std::vector<client::DialOptions>, std::string> parse_relays(const Arguments& args,
+                                                                          Duration timeout) {
+  std::vector<client::DialOptions> relays;
+  for (const auto& text : args.targets) {
+    const auto target = doctor::parse_target(text);
+    if (!target) return std::unexpected(target.error());
+    auto trust = parse_trust(args);
+    if (!trust) return std::unexpected(trust.error());
+    relays.push_back(dial_options(*target, std::move(*trust), args, timeout));
+  }
+  if (args.maps.empty()) return relays;
+  if (!relays.empty()) return std::unexpected("name relays, or a map with --region, not both");
+  doctor::DerpMap map;
+  for (const auto& path : args.maps) {
+    const auto parsed = doctor::read_map(path);
+    if (!parsed) return std::unexpected(fmt::format("{}: {}", path, parsed.error()));
+    if (auto merged = doctor::merge_map(&map, doctor::lint_map(parsed->map).corrected); !merged)
+      return std::unexpected(merged.error());
+  }
+  if (!args.region && map.regions.size() != 1)
+    return std::unexpected("the map has several regions: choose one with --region");
+  for (const auto& target : doctor::targets_of(map, args.region)) {
+    if (target.relays && relays.size() < 2)
+      relays.push_back(dial_options(target, trust_of(target, args), args, timeout));
+  }
+  if (relays.empty()) return std::unexpected("the map has no such region with a node that relays");
+  return relays;
+}
+
+std::expected<client::RoundTripOptions, std::string> parse_options(const Arguments& args) {
+  const auto timeout =
+      std::chrono::milliseconds(static_cast<std::int64_t>(args.timeout_seconds * 1000));
+  auto relays = parse_relays(args, timeout);
+  if (!relays) return std::unexpected(relays.error());
+  if (relays->empty()) return std::unexpected("name a relay, https://HOST:PORT, or a map");
+  client::RoundTripOptions options{.dial = std::move(relays->front()),
+                                   .count = args.count,
+                                   .size = args.size,
+                                   .timeout = timeout};
+  if (relays->size() > 1) options.other = std::move(relays->back());
+  return options;
 }
 
 std::string transport_text(const client::RelayInfo& relay) {
@@ -189,10 +189,15 @@ Json result_json(const client::RoundTrips& result) {
   Json times = Json::array();
   for (const Duration time : result.times) times.push_back(milliseconds(time));
   const auto [lowest, average, highest] = summarize(result.times);
-  return {{"ok", result.all_arrived()}, {"relay", relay_json(result.relay)},
-          {"sent", result.sent},        {"intact", result.times.size()},
-          {"damaged", result.corrupt},  {"round_trip_ms", std::move(times)},
-          {"lowest_ms", lowest},        {"average_ms", average},
+  return {{"ok", result.all_arrived()},
+          {"relay", relay_json(result.relay)},
+          {"other_relay", result.other ? relay_json(*result.other) : Json(nullptr)},
+          {"sent", result.sent},
+          {"intact", result.times.size()},
+          {"damaged", result.corrupt},
+          {"round_trip_ms", std::move(times)},
+          {"lowest_ms", lowest},
+          {"average_ms", average},
           {"highest_ms", highest}};
 }
 
@@ -211,16 +216,22 @@ int report_failure(const client::Failure& failure, const Arguments& args) {
     return kExitFailed;
   }
   std::fflush(stdout);
-  fmt::print(stderr, "detour ping: {}: {}\n", args.target, failure.text());
+  const std::string name =
+      fmt::format("{}", fmt::join(args.targets.empty() ? args.maps : args.targets, ", "));
+  fmt::print(stderr, "detour ping: {}: {}\n", name, failure.text());
   if (const std::string advice = client::advice(failure); !advice.empty())
     fmt::print(stderr, "  {}\n", advice);
   return kExitFailed;
 }
 
 void add_options(CLI::App* app, Arguments* args) {
-  app->add_option("target", args->target,
-                  "The relay: [https://]HOST[:PORT], or http:// without TLS")
-      ->required();
+  app->add_option("targets", args->targets,
+                  "The relay: [https://]HOST[:PORT], or http:// without TLS. Two relays of one "
+                  "region: from a key at the first to a key at the second")
+      ->expected(0, 2);
+  app->add_option("--map", args->maps,
+                  "Take the first relays of a region from this map; - reads standard input");
+  app->add_option("--region", args->region, "Which region of the map");
   auto* pin = app->add_option(
       "--pin", args->pin, "Trust exactly this certificate: sha256-raw:HEX, as the relay prints");
   auto* insecure = app->add_flag("--insecure", args->insecure, "Trust any certificate");

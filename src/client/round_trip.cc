@@ -37,11 +37,15 @@ Outcome<RoundTrips> measure_round_trips(const RoundTripOptions& options, const O
                                         const OnRoundTrip& on_round_trip) {
   auto near = log_in(options.dial);
   if (!near) return std::unexpected(std::move(near.error()));
-  auto far = log_in(options.dial);
+  auto far = log_in(options.other.value_or(options.dial));
   if (!far) return std::unexpected(std::move(far.error()));
 
   RoundTrips result{.relay = (*near)->relay()};
-  if (on_login) on_login(result.relay);
+  if (options.other) result.other = (*far)->relay();
+  if (on_login) {
+    on_login(result.relay);
+    if (result.other) on_login(*result.other);
+  }
   std::vector<std::uint8_t> packet(options.size);
   for (std::uint32_t number = 1; number <= options.count; ++number) {
     crypto::random_bytes(packet);

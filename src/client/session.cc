@@ -42,6 +42,14 @@ Failure http_failure(unsigned status) {
                  .http_status = status};
 }
 
+/// A text of the relay, short and fit for a terminal.
+std::string printable(std::string_view text) {
+  constexpr std::size_t kTextMax = 300;
+  std::string clean;
+  for (const char c : text.substr(0, kTextMax)) clean += c >= 0x20 && c <= 0x7e ? c : ' ';
+  return clean;
+}
+
 }  // namespace
 
 Session::Session(SessionOptions options)
@@ -143,6 +151,9 @@ Outcome<void> Session::handle_login_frame(const Frame& frame) {
     relay_key_ = *key;
     return queue_client_info();
   }
+  if (frame.type == derp::FrameType::kHealth)
+    return give_up(Layer::kLogin, fmt::format("the relay refuses this key and says why: {}",
+                                              printable(as_text(frame.payload))));
   if (frame.type != derp::FrameType::kServerInfo)
     return give_up(Layer::kLogin, "the frame behind ServerKey is not ServerInfo");
   const auto version = derp::open_server_info(frame.payload, *shared_);

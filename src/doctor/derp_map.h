@@ -19,12 +19,12 @@ inline constexpr std::size_t kMapSizeMax = 4 * 1024 * 1024;
 
 /// One node of a DERP map, with the meaning that tailcfg.DERPNode gives its fields.
 struct MapNode {
-  std::string name;
+  std::string name = {};
   int region_id = 0;
-  std::string hostname;
-  std::string cert_name;  ///< A name, or `sha256-raw:` and a pin; empty: `hostname`.
-  std::string ipv4;       ///< An address, "none", or empty for DNS.
-  std::string ipv6;
+  std::string hostname = {};
+  std::string cert_name = {};  ///< A name, or `sha256-raw:` and a pin; empty: `hostname`.
+  std::string ipv4 = {};       ///< An address, "none", or empty for DNS.
+  std::string ipv6 = {};
   int derp_port = 0;  ///< 0 = 443.
   int stun_port = 0;  ///< 0 = 3478, -1 = none.
   bool stun_only = false;
@@ -36,9 +36,9 @@ struct MapNode {
 
 struct MapRegion {
   int id = 0;
-  std::string code;
-  std::string name;
-  std::vector<MapNode> nodes;
+  std::string code = {};
+  std::string name = {};
+  std::vector<MapNode> nodes = {};
 };
 
 struct DerpMap {

@@ -24,8 +24,8 @@ struct CertificateCase {
   std::string name;                            ///< That the certificate has to cover.
   bool sends_sni = true;                       ///< With a pin, clients check the name only then.
   std::optional<client::Sha256> pin = std::nullopt;
-  bool insecure = false;         ///< Trust is not judged.
-  std::string authorities_file;  ///< PEM; empty: those of the system.
+  bool insecure = false;              ///< Trust is not judged.
+  std::string authorities_file = {};  ///< PEM; empty: those of the system.
   acme::WallTime now = std::chrono::system_clock::now();
   /// The other machine's clock less ours, out of an HTTP Date header.
   std::optional<std::chrono::seconds> skew = std::nullopt;

@@ -118,6 +118,7 @@ class Probe {
       if (addresses_.empty()) addresses_.push_back(target_.host);
       return;
     }
+    if (options_.skip_dns) return;
     report_.doing("looking the name up");
     std::vector<DnsAnswer> answers;
     for (const auto& resolver : options_.resolvers)

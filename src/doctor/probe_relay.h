@@ -18,6 +18,8 @@ inline constexpr Duration kClientDialLimit = std::chrono::milliseconds(1500);
 struct ProbeOptions {
   /// Asked for the name instead of the system's resolver; answers of several are compared.
   std::vector<net::SocketAddress> resolvers;
+  /// Dial the addresses of the target without looking its name up.
+  bool skip_dns = false;
   /// Measure throughput for a few seconds.
   bool throughput = false;
   Duration throughput_time = std::chrono::seconds(5);

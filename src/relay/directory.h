@@ -61,7 +61,7 @@ class Directory {
   static constexpr std::size_t kWatchEventsMax = 1'000'000;
   /// Pairs of a mesh peer's client and the connection it sent to, to be told when the former
   /// leaves.
-  static constexpr std::size_t kForwardedPairsMax = 262'144;
+  static constexpr std::size_t kForwardedPairsMax = 131'072;
 
   /// The connection or mesh link that takes what is sent to `key`, or null. Valid until the calling
   /// worker goes offline.

@@ -192,6 +192,16 @@ TEST_F(SessionTest, NamesTheLayerThatRefuses) {
   }
 }
 
+TEST_F(SessionTest, PassesOnWhyARelayRefusesTheKey) {
+  Session session(options(/*fast_start=*/true));
+  Bytes refused = server_key();
+  append(&refused, derp::encode_health("not\x1b[31m you"));
+  const auto failure = feed(session, refused);
+  ASSERT_TRUE(failure.has_value());
+  EXPECT_EQ(failure->layer, Layer::kLogin);
+  EXPECT_EQ(failure->message, "the relay refuses this key and says why: not [31m you");
+}
+
 TEST_F(SessionTest, AcceptsAHeadOneByteBelowTheLimit) {
   std::string head = "HTTP/1.1 101 Switching Protocols\r\nX: ";
   head.append(kResponseHeadMax - head.size() - 4, 'a').append("\r\n\r\n");

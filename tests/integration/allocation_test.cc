@@ -100,6 +100,56 @@ TEST(AllocationFreeRouter, RelaysToManyDestinationsOnceWarm) {
   EXPECT_EQ(count.stop(), 0U) << count.places();
 }
 
+TEST(AllocationFreeRouter, ForwardsToAndFromMeshPeersOnceWarm) {
+  constexpr std::uint32_t kClients = 20;
+  Quiescence quiescence(1);
+  relay::Directory directory(quiescence);
+  BlockDepot depot;
+  BufferPool pool(&depot);
+  DiscardedDelivery delivery(pool);
+  relay::Outbox outbox(pool, delivery);
+  metrics::WorkerCounters counters;
+  test::RecordedMeshRequests mesh;
+  relay::Router router(directory, outbox, mesh, counters);
+  relay::Client link;
+  relay::Client::Identity identity;
+  identity.is_mesh_link = true;
+  link.set_identity(identity);
+  std::vector<std::unique_ptr<relay::Client>> clients;
+  Bytes stream;
+  for (std::uint32_t i = 0; i < kClients; ++i) {
+    clients.push_back(std::make_unique<relay::Client>());
+    test::set_up(*clients.back(), i, test::numbered_key(i));
+    static_cast<void>(router.add(*clients.back()));
+    directory.add_mesh_key(link, test::numbered_key(1000 + i));
+  }
+  for (std::uint32_t i = 0; i < 3 * kClients; ++i) {
+    const Bytes packet = i % 5 == 0 ? test::disco_packet() : plain_packet(100 + i * 13 % 30'000);
+    const Bytes there =
+        test::send_packet_frame(test::numbered_key(1000 + i * 7 % kClients), packet);
+    const Bytes back = test::frame(
+        derp::FrameType::kForwardPacket,
+        test::concat({test::to_bytes(test::numbered_key(1000 + i % kClients).bytes()),
+                      test::to_bytes(test::numbered_key(i * 7 % kClients).bytes()), packet}));
+    stream.insert(stream.end(), there.begin(), there.end());
+    stream.insert(stream.end(), back.begin(), back.end());
+  }
+  relay::FrameSplitter splitter(/*is_mesh_peer=*/true);
+  const auto turn = [&] {
+    std::span<const std::uint8_t> input(stream);
+    const bool handled = router.handle_input(*clients[0], splitter, input, TimePoint{}).has_value();
+    outbox.flush();
+    return handled && input.empty();
+  };
+  ASSERT_TRUE(turn());
+  AllocationCount count;
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(turn());
+  EXPECT_EQ(count.stop(), 0U) << count.places();
+  EXPECT_EQ(counters.packets_forwarded_out.get(), 11U * 3 * kClients);
+  EXPECT_EQ(counters.packets_forwarded_in.get(), 11U * 3 * kClients);
+  static_cast<void>(directory.remove_mesh_link(link));
+}
+
 TEST(AllocationFreeQueues, ReplaceTheOldestOnceFull) {
   BufferPool pool;
   metrics::WorkerCounters counters;
@@ -206,6 +256,35 @@ TEST_P(AllocationFreeRelayTest, RelaysWithoutAllocatingOnceWarm) {
     for (std::thread& thread : threads) thread.join();
   }));
   EXPECT_EQ(relay.dropped(), 0U);
+}
+
+TEST(AllocationFreeMeshTest, ForwardsWithoutAllocatingOnceWarm) {
+  constexpr std::size_t kPairs = 3;
+  constexpr std::uint32_t kPackets = 2000;
+  const ExemptThread exempt;
+  const TestRelay far({.workers = 2, .mesh_key = std::string(64, 'a')});
+  const TestRelay near(
+      {.workers = 2, .mesh_key = std::string(64, 'a'), .configure = [&](config::Config& config) {
+         config.mesh_with = {far.as_mesh_peer()};
+       }});
+  std::vector<std::unique_ptr<Client>> clients;
+  for (std::size_t i = 0; i < kPairs; ++i) {
+    clients.push_back(near.dial());
+    clients.push_back(far.dial());
+    ASSERT_TRUE(clients[2 * i] && clients[2 * i + 1]);
+  }
+  ASSERT_TRUE(test::wait_until([&] { return near.metric("derp_clients_remote") == kPairs + 1; }));
+  EXPECT_TRUE(stops_allocating([&] {
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < kPairs; ++i) {
+      threads.emplace_back([&, i] {
+        const ExemptThread exempt_too;
+        exchange(*clients[2 * i], *clients[2 * i + 1], kPackets, 20, 1);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }));
+  EXPECT_EQ(near.dropped() + far.dropped(), 0U);
 }
 
 TEST_P(AllocationFreeRelayTest, AFrozenReceiverCostsNoAllocation) {

@@ -6,6 +6,9 @@
 #include <thread>
 #include <utility>
 
+#include "acme/pem.h"
+#include "support/temp_folder.h"
+
 namespace detour::test {
 
 namespace {
@@ -68,12 +71,23 @@ TestRelay::TestRelay(const Options& options) : tls_(options.tls) {
   config.binary_name = "detour";
   if (options.configure) options.configure(config);
   config_ = config;
+  const auto mesh_key = crypto::MeshKey::parse(options.mesh_key);
+  // The certificate of all relays vouches for itself.
+  const TempFolder folder;
+  const std::string authorities =
+      folder.write("relays.pem", acme::to_pem(loopback_certificate()->leaf.get()));
   auto started = server::Relay::start({.config = std::move(config),
                                        .key = crypto::NodePrivate::generate(),
+                                       .mesh_key = mesh_key ? *mesh_key : crypto::MeshKey(),
+                                       .mesh_authorities_file = authorities,
                                        .certificate = loopback_certificate(),
                                        .log = &log_});
   EXPECT_TRUE(started.has_value()) << started.error();
   relay_ = std::move(*started);
+}
+
+config::MeshPeer TestRelay::as_mesh_peer() const {
+  return {.host = "127.0.0.1:" + std::to_string(port()), .dial_host = ""};
 }
 
 client::DialOptions TestRelay::dial_options(const crypto::NodePrivate& key) const {

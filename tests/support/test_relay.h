@@ -43,6 +43,7 @@ class TestRelay {
     bool tls = true;
     Duration write_timeout = std::chrono::seconds(2);
     Duration gather = std::chrono::microseconds(100);
+    std::string mesh_key = {};  ///< 64 hex digits; empty = no mesh.
     /// Changes what else there is, last of all.
     std::function<void(config::Config&)> configure = {};
   };
@@ -53,6 +54,9 @@ class TestRelay {
   [[nodiscard]] const config::Config& config() const { return config_; }
   [[nodiscard]] const CollectedLog& log() const { return log_; }
   [[nodiscard]] std::uint16_t port() const { return relay_->address().port(); }
+
+  /// How another relay of the test's process names this one in its list of mesh peers.
+  [[nodiscard]] config::MeshPeer as_mesh_peer() const;
 
   /// What a client needs to reach this relay.
   [[nodiscard]] client::DialOptions dial_options(const crypto::NodePrivate& key) const;

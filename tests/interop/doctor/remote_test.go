@@ -340,9 +340,8 @@ func TestTCP(t *testing.T) {
 	}
 	t.Run("only the first connection is let in", func(t *testing.T) {
 		t.Parallel()
-		l := listen(t)
-		serve(t, l, func(c net.Conn) { l.Close(); hold(c) })
-		doctor(t, target(l.Addr().String()), "--stun-port", "off").want(t, expect{
+		addr, _ := backlogOfOne(t)
+		doctor(t, target(addr), "--stun-port", "off", "--timeout", "1").want(t, expect{
 			fail: []string{"D13 unsteady"}, info: []string{"D00 left-out"},
 		})
 	})
@@ -357,8 +356,9 @@ func TestTCP(t *testing.T) {
 	})
 }
 
-// fullBacklog is a port whose kernel drops SYNs, until free lets it forward to a relay.
-func fullBacklog(t testing.TB) (addr string, free func(backend string)) {
+// backlogOfOne is a port that takes one connection, and whose kernel drops the SYNs of others until
+// free lets it forward to a relay.
+func backlogOfOne(t testing.TB) (addr string, free func(backend string)) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -375,27 +375,11 @@ func fullBacklog(t testing.TB) (addr string, free func(backend string)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr = l.Addr().String()
-	// A backlog of 0 holds one connection; the next ones wait in vain.
-	var filler []net.Conn
-	for range 8 {
-		c, err := net.DialTimeout("tcp", addr, 100*time.Millisecond)
-		if err != nil {
-			break
-		}
-		filler = append(filler, c)
-	}
-	if len(filler) == 8 {
-		t.Fatal("the backlog does not fill up")
-	}
 	t.Cleanup(func() {
 		file.Close()
 		l.Close()
-		for _, c := range filler {
-			c.Close()
-		}
 	})
-	return addr, func(backend string) {
+	return l.Addr().String(), func(backend string) {
 		syscall.Listen(fd, 64)
 		serve(t, l, func(c net.Conn) {
 			b, err := net.Dial("tcp", backend)
@@ -405,6 +389,21 @@ func fullBacklog(t testing.TB) (addr string, free func(backend string)) {
 			join(c, b)
 		})
 	}
+}
+
+// fullBacklog is the same with that one connection made.
+func fullBacklog(t testing.TB) (addr string, free func(backend string)) {
+	t.Helper()
+	addr, free = backlogOfOne(t)
+	for range 8 {
+		c, err := net.DialTimeout("tcp", addr, 100*time.Millisecond)
+		if err != nil {
+			return addr, free
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Fatal("the backlog does not fill up")
+	return
 }
 
 const upgradeHeaders = `proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade"; proxy_read_timeout 1h;`
@@ -433,6 +432,8 @@ func TestNginxInFront(t *testing.T) {
 			expect{fail: []string{"D16 not-found"}}},
 		{"has no relay behind it", "location / { proxy_pass http://" + closed.Addr().String() + "; }",
 			expect{fail: []string{"D16 backend-down"}}},
+		{"passes no WebSocket", "location / { if ($http_upgrade = websocket) { return 400; } proxy_pass http://" + backend.Addr + "; " + upgradeHeaders + " }",
+			expect{pass: []string{"D19"}, info: []string{"D17 no-websocket"}}},
 		{"is a web site", "location / { return 200 hello; }",
 			expect{fail: []string{"D16 no-upgrade"}}},
 	} {

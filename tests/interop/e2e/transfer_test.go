@@ -128,6 +128,8 @@ type relayCounters struct {
 	BytesSent          int64 `json:"bytes_sent"`
 	CurrentConnections int64 `json:"gauge_current_connections"`
 	ClientsTotal       int64 `json:"gauge_clients_total"`
+	ForwardedOut       int64 `json:"packets_forwarded_out"`
+	ForwardedIn        int64 `json:"packets_forwarded_in"`
 }
 
 func countersOf(t testing.TB, r *relay.Relay) relayCounters {

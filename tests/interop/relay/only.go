@@ -18,6 +18,7 @@ var detourOnly = map[string]string{
 	"certificates are checked for their chain":                    "v1.102 serves a leaf without its intermediate",
 	"one missing file of two is no reason to overwrite the other": "v1.102 makes new ones without a word",
 	"self-signed certificates last ten years":                     "those of v1.102 last one year",
+	"a full mesh link does not hold the sender up":                "v1.102 waits in the sender's reader; packets queue in Detour, and the oldest make way",
 	"PeerPresent carries the app name":                            "since v1.104 a length and the app name stand behind the flags; v1.102 ends with the flags",
 	"the log says why there is no mesh link":                      "v1.102 logs that the connection ended, and no more",
 	"WebSocket messages end at 32,768 bytes":                      "v1.102 puts a large packet into one larger message, which its own client refuses",

@@ -1,0 +1,88 @@
+package doctor_test
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"detour.example/interop/relay"
+)
+
+// withoutTest are faults that no test builds, with the reason.
+var withoutTest = map[string]string{
+	"D13 unreachable":      "needs a network that answers with ICMP errors",
+	"D13 no-route":         "needs a machine without IPv6",
+	"D13 no-ipv6":          "needs a machine without IPv6",
+	"D12 not-this-machine": "needs a machine with a public address; D30 behind-nat is its other half",
+	"D15 handshake":        "what is left when nothing else fits",
+	"D15 refused":          "what is left when nothing else fits",
+	"D15 no-certificate":   "no TLS library serves without one",
+	"D19 damaged":          "TLS forbids it but to the relay itself",
+	"D19 loss":             "TCP forbids it but to the relay itself",
+	"D19 order":            "TCP forbids it but to the relay itself",
+	"D25 conflict":         "is seen by its exit status: TestMapsAreMerged",
+	"D26 congestion":       "a setting of the kernel",
+	"D26 somaxconn":        "a setting of the kernel: MachineTest",
+	"D26 conntrack":        "a setting of the kernel: MachineTest",
+	"D26 memory":           "a setting of the kernel: MachineTest",
+}
+
+var faultPattern = regexp.MustCompile("D[0-9]{2} [a-z0-9-]*[a-z0-9]")
+
+// The table of symptoms lists what is tested, and both languages list the same.
+func TestTheTroubleshootingPagesAreTrue(t *testing.T) {
+	docs := filepath.Join(relay.ModuleDir(), "..", "..", "docs")
+	codes := func(name string) []string {
+		b, err := os.ReadFile(filepath.Join(docs, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := map[string]bool{}
+		for _, quoted := range regexp.MustCompile("`(D[0-9]{2}( [a-z0-9-]+)?)`").FindAllStringSubmatch(string(b), -1) {
+			found[quoted[1]] = true
+		}
+		return slices.Sorted(maps.Keys(found))
+	}
+	english, chinese := codes("troubleshooting.md"), codes("troubleshooting.zh.md")
+	if !slices.Equal(english, chinese) {
+		t.Errorf("the pages differ:\nEnglish %q\nChinese %q", english, chinese)
+	}
+
+	var tests strings.Builder
+	files, _ := filepath.Glob(filepath.Join(relay.ModuleDir(), "doctor", "*_test.go"))
+	for _, file := range files {
+		if filepath.Base(file) == "docs_test.go" {
+			continue
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests.Write(b)
+	}
+	tested := faultPattern.FindAllString(tests.String(), -1)
+	for _, id := range english {
+		_, excused := withoutTest[id]
+		if strings.Contains(id, " ") && !excused && !slices.Contains(tested, id) {
+			t.Errorf("%s has no test", id)
+		}
+	}
+	for _, id := range tested {
+		title := strings.Fields(id)[1]
+		if !slices.Contains(english, id) && !slices.Contains([]string{"left-out", "insecure", "from-outside", "will-be-made"}, title) {
+			t.Errorf("%s is tested and not on the page", id)
+		}
+	}
+	// Every code that the program knows is on the page.
+	out, _, _ := runCommand(t, nil, "doctor", "--codes")
+	for line := range strings.Lines(out) {
+		code := strings.Fields(line)[0]
+		if code != "D00" && !slices.ContainsFunc(english, func(id string) bool { return strings.HasPrefix(id, code) }) {
+			t.Errorf("%s is not on the page", code)
+		}
+	}
+}
