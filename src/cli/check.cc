@@ -13,6 +13,7 @@
 #include "cli/mesh_key.h"
 #include "cli/relay_key.h"
 #include "config/address.h"
+#include "config/rate_config.h"
 
 namespace detour::cli {
 namespace {
@@ -86,7 +87,10 @@ CheckReport check_files(const config::Config& config) {
   if (const auto mesh_key = load_mesh_key(config); !mesh_key)
     report.problems.push_back(mesh_key.error());
   check_readable("allow file", config.allow_file, report);
-  check_readable("rate limits", config.rate_config_file, report);
+  if (!config.rate_config_file.empty()) {
+    if (const auto rate = config::load_rate_config(config.rate_config_file); !rate)
+      report.problems.push_back(rate.error());
+  }
   check_readable("Authorization header", config.verify_url_auth_file, report);
   check_readable("metrics token", config.metrics_token_file, report);
   check_readable("debug key", config.debug_key_file, report);

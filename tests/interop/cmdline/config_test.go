@@ -251,6 +251,8 @@ func TestServeCheckSaysWhetherItCouldRun(t *testing.T) {
 		{"a key file without a key", []string{"--hostname", "127.0.0.1", "--key-file", write("bad", "{}")}, 1, "bad"},
 		{"a certificate that is none", []string{"--hostname", "127.0.0.1", "--cert", write("no.pem", "hello")}, 1, "no.pem"},
 		{"a file that is not there", []string{"--hostname", "127.0.0.1", "--allow-file", filepath.Join(dir, "nobody")}, 1, "nobody"},
+		{"a mesh key that is none", []string{"--hostname", "127.0.0.1", "--mesh-psk-file", write("psk", "abc")}, 1, "psk"},
+		{"a rate config that is none", []string{"--hostname", "127.0.0.1", "--rate-config", write("rate.json", "{")}, 1, "rate.json"},
 		{"settings that do not go together", []string{"--hostname", "127.0.0.1", "--proxy-protocol"}, 1, "--trusted-proxies"},
 		{"a key in a folder that cannot be made", []string{"--hostname", "127.0.0.1", "--key-file", filepath.Join(write("file", ""), "k")}, 1, "relay key"},
 	}
