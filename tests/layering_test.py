@@ -30,7 +30,7 @@ ARROWS = {
     "config": ["base", "crypto"],
     "doctor": ["client", "acme", "admission", "stun", "http", "config"],
     "server": ["relay", "net", "derp", "stun", "http", "metrics", "client", "admin", "acme", "admission", "config"],
-    "cli": ["server", "client", "config", "doctor"],
+    "cli": ["server", "admin", "client", "config", "doctor"],
 }
 
 # Folders that decide and leave the doing to others: no socket, file, thread, or log of their own.

@@ -217,6 +217,7 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
   if (path == "/derp/probe" || path == "/derp/latency-check") return answer_probe(request);
   if (path == kGenerate204Path) return answer_generate_204(request);
   if (path == "/robots.txt") return answer_robots();
+  if (site.map.takes(request)) return answer_map(request, site.map);
   if (path.starts_with("/debug/")) return answer_debug(request, site, origin);
   return answer_home(request, site, origin);
 }
@@ -229,6 +230,9 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
   }
   if (const auto location = cleaned_location(request)) return redirect(307, *location, request);
   if (request.path == kGenerate204Path) return answer_generate_204(request);
+  // Without TLS only to callers whom nobody can lie to on the way: this machine, and Tailscale.
+  if (site.map.takes(request) && site.debug_access.allows(request, origin.peer_ip))
+    return answer_map(request, site.map);
   if (request.method != "GET" && request.method != "HEAD") return text_error(400, "Use HTTPS");
 
   std::string target = request.target.starts_with('/') ? request.target : "/";

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "admin/debug_access.h"
+#include "admin/map_page.h"
 #include "http/message.h"
 
 /// What each HTTP request gets (docs/operations.md, HTTP endpoints). Pure: values in, values out.
@@ -28,6 +29,7 @@ struct Site {
   std::string home_url;  ///< Where kRedirect leads.
 
   DebugAccess debug_access;
+  MapPage map;
   std::string hostname;  ///< Name in the certificate; empty without TLS.
   std::string machine;   ///< Host name of the machine.
   std::string version;

@@ -92,6 +92,7 @@ CheckReport check_files(const config::Config& config) {
       report.problems.push_back(rate.error());
   }
   check_readable("Authorization header", config.verify_url_auth_file, report);
+  check_readable("token of the DERP map", config.serve_map_token_file, report);
   check_readable("metrics token", config.metrics_token_file, report);
   check_readable("debug key", config.debug_key_file, report);
   check_readable("ACME server's authority", config.acme_ca_file, report);

@@ -6,9 +6,11 @@
 #include <cstdio>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "cli/announce.h"
 #include "cli/log_spdlog.h"
+#include "cli/served_map.h"
 #include "config/command_line.h"
 #include "server/relay.h"
 
@@ -53,11 +55,17 @@ void run_until_the_end(server::Relay& relay, const ServeSignals& signals, Reload
 
 int run_relay(const config::Config& config, const Identity& identity, const ServeSignals& signals,
               Reloader& reloader, Log& log) {
+  auto map = served_map(config);
+  if (!map) {
+    log_lines(log, LogLevel::kError, map.error());
+    return config::kExitFatal;
+  }
   auto relay =
       server::Relay::start({.config = config,
                             .key = identity.relay_key.key,
                             .mesh_key = identity.mesh_key,
                             .certificate = identity.certificate ? &*identity.certificate : nullptr,
+                            .map = std::move(*map),
                             .log = &log});
   if (!relay) {
     log_lines(log, LogLevel::kError, relay.error());

@@ -72,6 +72,7 @@ class Builder {
     check_mesh();
     check_admission();
     check_watching();
+    check_map_page();
     check_proxies();
     apply_derpers_keepalive();
     for (const auto name : kIgnoredVariables)
@@ -446,6 +447,35 @@ class Builder {
                         "clients cannot have others",
                         at("disallow-app-names").described(name), kAppNameSizeMax));
     }
+  }
+
+  /// Clients need the relay's own pages where they are.
+  void check_map_page() {
+    const std::string& path = config_.serve_map;
+    if (path.empty()) {
+      if (!config_.serve_map_token_file.empty())
+        warning(fmt::format("{} does nothing without {}", flag("serve-map-token-file"),
+                            flag("serve-map")));
+      return;
+    }
+    const auto is_plain = [](char c) {
+      return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+             c == '-' || c == '_' || c == '.' || c == '/';
+    };
+    const bool is_path = path.starts_with('/') && path.size() > 1 && !path.ends_with('/') &&
+                         std::ranges::all_of(path, is_plain) &&
+                         path.find("//") == std::string::npos &&
+                         path.find("/.") == std::string::npos;
+    constexpr std::array<std::string_view, 5> kTaken = {"/derp", "/generate_204", "/robots.txt",
+                                                        "/bootstrap-dns", "/debug"};
+    const bool is_taken = std::ranges::any_of(kTaken, [&path](std::string_view taken) {
+      return path == taken || path.starts_with(std::string(taken) + "/");
+    });
+    if (!is_path || is_taken)
+      problem(
+          fmt::format("{}: {}; write a path of its own: /derpmap.json", at("serve-map").described(),
+                      is_taken ? "the relay needs that path itself"
+                               : "a path begins with / and has letters, digits and - _ . only"));
   }
 
   void check_watching() {

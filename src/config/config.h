@@ -90,6 +90,8 @@ struct Config {
 
   HomePage home = HomePage::kDefault;
   std::string home_redirect;
+  std::string serve_map;             ///< Path at which the DERP map is served; empty = not.
+  std::string serve_map_token_file;  ///< What who reads it has to bring; empty = nothing.
   std::vector<std::string> bootstrap_dns_names;
   std::vector<std::string> unpublished_bootstrap_dns_names;  ///< "name" or "name/txt-record".
   bool ace = false;                                          ///< CONNECT to the control plane.

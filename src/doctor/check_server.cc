@@ -254,6 +254,7 @@ class ServerChecker {
         {"allow file", config().allow_file},
         {"file of rate limits", config().rate_config_file},
         {"Authorization header", config().verify_url_auth_file},
+        {"token of the DERP map", config().serve_map_token_file},
         {"metrics token", config().metrics_token_file}};
     if (exists(config().key_file)) {
       files.emplace_back("relay's key", config().key_file);

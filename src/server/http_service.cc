@@ -62,7 +62,8 @@ std::string machine_name() {
 
 }  // namespace
 
-std::expected<std::unique_ptr<HttpService>, std::string> HttpService::make(Shared& shared) {
+std::expected<std::unique_ptr<HttpService>, std::string> HttpService::make(Shared& shared,
+                                                                           admin::MapPage map) {
   const config::Config& config = shared.config;
   auto debug_key = read_debug_key(config.debug_key_file);
   if (!debug_key) return std::unexpected(debug_key.error());
@@ -72,6 +73,7 @@ std::expected<std::unique_ptr<HttpService>, std::string> HttpService::make(Share
   site.derp_enabled = config.derp;
   site.home = home_of(config.home);
   site.home_url = config.home_redirect;
+  site.map = std::move(map);
   site.debug_access.debug_key = std::move(*debug_key);
   site.debug_access.allow_ip = config.debug_allow_ip;
   for (const std::string& cidr : config.debug_trusted_cidrs) {

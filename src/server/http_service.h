@@ -27,7 +27,7 @@ class HttpService {
  public:
   /// Reads the debug key file. Fails, with a text for the operator, when it cannot be read.
   [[nodiscard]] static std::expected<std::unique_ptr<HttpService>, std::string> make(
-      Shared& shared);
+      Shared& shared, admin::MapPage map);
 
   /// Whether `request` asks for DERP and may have it.
   [[nodiscard]] std::optional<admin::DerpUpgrade> derp_upgrade(const http::Request& request,

@@ -126,7 +126,7 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
   }
   auto mesh_targets = prepare_mesh(shared, options.mesh_authorities_file);
   if (!mesh_targets) return std::unexpected(mesh_targets.error());
-  auto http_service = HttpService::make(shared);
+  auto http_service = HttpService::make(shared, std::move(options.map));
   if (!http_service) return std::unexpected(http_service.error());
   shared.http = std::move(*http_service);
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "acme/certificate.h"
+#include "admin/map_page.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "crypto/keys.h"
@@ -29,7 +30,8 @@ class Relay {
     std::string mesh_authorities_file{};
     /// Needed when config.tls; only read during start().
     const acme::ServerCertificate* certificate = nullptr;
-    Log* log = nullptr;  ///< Must outlive the relay.
+    admin::MapPage map{};  ///< The DERP map to serve; without a path none is.
+    Log* log = nullptr;    ///< Must outlive the relay.
   };
 
   /// Binds everything and starts the workers. On failure nothing is left running; the text says

@@ -1,11 +1,15 @@
 package doctor_test
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -351,4 +355,99 @@ func TestPingAcrossTwoRelays(t *testing.T) {
 	}) || last.Intact != 3 || last.OtherRelay == nil {
 		t.Errorf("two relays with a mesh: %+v", last)
 	}
+}
+
+// A relay that serves its map needs `detour serve`, which derper's command line cannot ask for.
+func TestTheRelayServesItsMap(t *testing.T) {
+	t.Parallel()
+	if relay.IsDerper() {
+		t.Skip("derper serves no map")
+	}
+	start := func(t *testing.T, args ...string) (base, pin string) {
+		t.Helper()
+		dir := t.TempDir()
+		p := relay.FreePort(t, "127.0.0.1")
+		cmd := exec.Command(relay.DetourBinary(t), append([]string{"serve", "--hostname", "127.0.0.1", "--no-stun",
+			"--listen", fmt.Sprintf("127.0.0.1:%d", p), "--http-port", "off", "--key-file", filepath.Join(dir, "key"),
+			"--cert-dir", filepath.Join(dir, "certs")}, args...)...)
+		cmd.Env = relay.CleanEnv()
+		if err := relay.StartBound(cmd); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+		base = fmt.Sprintf("https://127.0.0.1:%d", p)
+		if !relay.Poll(10*time.Second, func() bool { status, _ := get(t, base+"/derp/probe", ""); return status == 200 }) {
+			t.Fatal("the relay does not serve")
+		}
+		b, err := os.ReadFile(filepath.Join(dir, "certs", "127.0.0.1.crt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return base, pinOf(string(b))
+	}
+	t.Run("open", func(t *testing.T) {
+		t.Parallel()
+		base, pin := start(t, "--serve-map", "/derpmap.json")
+		status, body := get(t, base+"/derpmap.json", "")
+		if status != 200 {
+			t.Fatalf("status %d: %s", status, body)
+		}
+		n := readMap(t, "json", body).Regions[900].Nodes[0]
+		if n.CertName != pin || n.STUNPort != -1 || fmt.Sprintf("https://%s:%d", n.HostName, n.DERPPort) != base {
+			t.Errorf("%+v", n)
+		}
+		doctor(t, "--map", write(t, "map", body)).want(t, expect{pass: []string{"D10", "D19", "D25"}, info: []string{"D22 off"}})
+		if status, body := get(t, base+"/derpmap.jso", ""); status != 200 || strings.Contains(body, "Regions") {
+			t.Errorf("another path: %d %s", status, body)
+		}
+	})
+	t.Run("with a token", func(t *testing.T) {
+		t.Parallel()
+		base, _ := start(t, "--serve-map", "/maps/derp", "--serve-map-token-file", write(t, "token", "s3cret-token\n"))
+		for _, c := range []struct {
+			query, header string
+			status        int
+		}{
+			{"", "", 403}, {"?token=", "", 403}, {"?token=s3cret-toke", "", 403}, {"?token=s3cret-token", "", 200},
+			{"?a=b&token=s3cret-token", "", 200}, {"", "Bearer s3cret-token", 200}, {"", "Bearer s3cret-tokenx", 403}, {"", "s3cret-token", 403},
+		} {
+			if status, _ := get(t, base+"/maps/derp"+c.query, c.header); status != c.status {
+				t.Errorf("%q, %q: status %d, want %d", c.query, c.header, status, c.status)
+			}
+		}
+	})
+	for _, args := range [][]string{
+		{"--serve-map", "derpmap.json"}, {"--serve-map", "/"}, {"--serve-map", "/derp"}, {"--serve-map", "/derp/map"},
+		{"--serve-map", "/debug/map"}, {"--serve-map", "/a//b"}, {"--serve-map", "/a/../b"}, {"--serve-map", "/a?b"},
+	} {
+		_, errOut, exit := runCommand(t, nil, append([]string{"serve", "--check", "--hostname", "127.0.0.1"}, args...)...)
+		if exit == 0 || !strings.Contains(errOut, "/derpmap.json") {
+			t.Errorf("%q: exit status %d, %s", args, exit, errOut)
+		}
+	}
+	_, errOut, exit := runCommand(t, nil, "serve", "--hostname", "127.0.0.1", "--listen", "127.0.0.1:0", "--no-stun", "--http-port", "off",
+		"--key-file", filepath.Join(t.TempDir(), "k"), "--cert-dir", t.TempDir(), "--serve-map", "/m", "--serve-map-token-file", write(t, "token", "no good\n"))
+	if exit != 1 || !strings.Contains(errOut, "openssl rand") {
+		t.Errorf("a token with a blank: exit status %d, %s", exit, errOut)
+	}
+}
+
+func get(t testing.TB, url, authorization string) (int, string) {
+	t.Helper()
+	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
+	defer tr.CloseIdleConnections()
+	req, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	res, err := tr.RoundTrip(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer res.Body.Close()
+	b, _ := io.ReadAll(res.Body)
+	return res.StatusCode, string(b)
 }
