@@ -37,6 +37,52 @@ using nlohmann::json;
   return folded;
 }
 
+/// How many bytes the UTF-8 sequence at the front of `text` has; 0 when it is none.
+[[nodiscard]] std::size_t sequence_size(std::string_view text) {
+  const auto byte_at = [text](std::size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
+  };
+  const unsigned first = byte_at(0);
+  if (first < 0x80) return 1;
+  // The second byte's range keeps out overlong forms, surrogates and what is beyond U+10FFFF
+  // (Unicode, table 3-7).
+  unsigned low = 0x80;
+  unsigned high = 0xbf;
+  std::size_t size = 0;
+  if (first >= 0xc2 && first <= 0xdf) {
+    size = 2;
+  } else if (first >= 0xe0 && first <= 0xef) {
+    size = 3;
+    if (first == 0xe0) low = 0xa0;
+    if (first == 0xed) high = 0x9f;
+  } else if (first >= 0xf0 && first <= 0xf4) {
+    size = 4;
+    if (first == 0xf0) low = 0x90;
+    if (first == 0xf4) high = 0x8f;
+  } else {
+    return 0;
+  }
+  if (byte_at(1) < low || byte_at(1) > high) return 0;
+  for (std::size_t i = 2; i < size; ++i) {
+    if (byte_at(i) < 0x80 || byte_at(i) > 0xbf) return 0;
+  }
+  return size;
+}
+
+/// `text` with each byte that is not part of valid UTF-8 replaced by U+FFFD, as Go does in strings.
+/// Outside strings neither is JSON.
+[[nodiscard]] std::string with_valid_utf8(std::string_view text) {
+  constexpr std::string_view kReplacement = "\ufffd";
+  std::string valid;
+  valid.reserve(text.size());
+  while (!text.empty()) {
+    const std::size_t size = sequence_size(text);
+    valid += size == 0 ? kReplacement : text.substr(0, size);
+    text.remove_prefix(size == 0 ? 1 : size);
+  }
+  return valid;
+}
+
 /// Receives the parser's events and passes on those of the outermost object.
 ///
 /// Each event returns whether to go on. A field error ends the parse at once: the message is
@@ -120,7 +166,8 @@ Result<void> read_json_fields(std::string_view text, const JsonFieldVisitor& vis
   }
 
   FieldReader reader(visit);
-  const bool parsed = json::sax_parse(text.begin(), text.end(), &reader);
+  const std::string valid = with_valid_utf8(text);
+  const bool parsed = json::sax_parse(valid, &reader);
   if (const auto error = reader.error()) return std::unexpected(*error);
   if (!parsed) return fail(ErrorCode::kJsonInvalid);
   return {};

@@ -27,9 +27,9 @@ using JsonFieldVisitor =
 
 /// Hands the fields of one JSON object to `visit`; `null` counts as an empty object.
 ///
-/// Nothing but white space may stand around the value. Stricter than Go in three points that no
-/// client comes near: text must be valid UTF-8, `\u` escapes must form valid surrogate pairs, and
-/// numbers of ignored fields must be within the range of a double.
+/// Nothing but white space may stand around the value. As in Go, bytes that are no UTF-8
+/// count as U+FFFD. Stricter than Go in two points that no client comes near: `\u` escapes must
+/// form valid surrogate pairs, and numbers of ignored fields must be within the range of a double.
 /// Fails with kJsonInvalid, with kJsonFieldInvalid when the value is no object, and as `visit`
 /// does.
 [[nodiscard]] Result<void> read_json_fields(std::string_view json, const JsonFieldVisitor& visit);

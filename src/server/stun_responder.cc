@@ -14,8 +14,9 @@ namespace detour::server {
 namespace {
 
 constexpr std::size_t kBatchSize = 32;
-/// A request of a Tailscale client has 40 bytes; whatever does not fit here is none.
-constexpr std::size_t kDatagramMax = 576;
+/// A request of a Tailscale client has 40 bytes, but one that carries more attributes is answered
+/// too, up to the largest datagram there is. Memory that no datagram reaches is never touched.
+constexpr std::size_t kDatagramMax = 64 * 1024;
 constexpr std::size_t kControlSize =
     CMSG_SPACE(sizeof(in6_pktinfo)) + CMSG_SPACE(sizeof(in_pktinfo));
 
@@ -59,7 +60,10 @@ struct StunResponder::Batch {
 };
 
 StunResponder::StunResponder(int fd, metrics::WorkerCounters& counters, Shared& shared)
-    : fd_(fd), counters_(counters), shared_(shared), batch_(std::make_unique<Batch>()) {
+    : fd_(fd),
+      counters_(counters),
+      shared_(shared),
+      batch_(std::make_unique_for_overwrite<Batch>()) {
   static_assert(kControlSize % alignof(cmsghdr) == 0);
 }
 

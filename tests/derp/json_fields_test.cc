@@ -113,10 +113,41 @@ TEST(ReadJsonFields, RefusesWhatGoRefuses) {
 }
 
 TEST(ReadJsonFields, IsStricterThanGoOnlyWhereNoClientComesNear) {
-  EXPECT_EQ(fields_of("{\"x\":\"\xff\"}"), "error");
   EXPECT_EQ(fields_of(R"({"x":"\ud800"})"), "error");
   EXPECT_EQ(fields_of(R"({"x":1e400})"), "error");
   EXPECT_EQ(fields_of(R"({"x":"\ud83d\ude00"})"), "x='\xf0\x9f\x98\x80'");
+}
+
+TEST(ReadJsonFields, TakesBytesThatAreNoUtf8ForTheReplacementCharacter) {
+  struct Case {
+    std::string_view name;
+    std::string_view bytes;
+    std::string_view read;
+  };
+  constexpr Case kCases[] = {
+      {"a byte that never occurs",
+       "a\xff"
+       "b",
+       "a\ufffdb"},
+      {"a continuation alone", "\x80", "\ufffd"},
+      {"a sequence cut short", "\xc3", "\ufffd"},
+      {"cut short before another",
+       "\xe2\x82"
+       "x",
+       "\ufffd\ufffdx"},
+      {"an overlong form", "\xc0\xaf", "\ufffd\ufffd"},
+      {"an overlong form of three", "\xe0\x9f\xbf", "\ufffd\ufffd\ufffd"},
+      {"a surrogate", "\xed\xa0\x80", "\ufffd\ufffd\ufffd"},
+      {"the last code point", "\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf"},
+      {"one beyond it", "\xf4\x90\x80\x80", "\ufffd\ufffd\ufffd\ufffd"},
+      {"two, three and four bytes", "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80",
+       "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80"},
+  };
+  for (const auto& [name, bytes, read] : kCases) {
+    SCOPED_TRACE(name);
+    EXPECT_EQ(fields_of("{\"x\":\"" + std::string(bytes) + "\"}"), "x='" + std::string(read) + "'");
+  }
+  EXPECT_EQ(fields_of("{\"x\":1}\xff"), "error");
 }
 
 TEST(ReadJsonFields, BoundsTheNesting) {

@@ -72,6 +72,12 @@ func TestSTUNAnswersTailscalesRequestsAndNothingElse(t *testing.T) {
 		{"a long request", true, func(tx []byte) []byte {
 			return message(binding, tx, software, attribute(0x8123, string(make([]byte, 400))))
 		}},
+		{"a request of 1,400 bytes", true, func(tx []byte) []byte {
+			return message(binding, tx, software, attribute(0x8123, string(make([]byte, 1360))))
+		}},
+		{"a request of 60,000 bytes", true, func(tx []byte) []byte {
+			return message(binding, tx, attribute(0x8123, string(make([]byte, 59960))), software)
+		}},
 
 		{"nothing", false, func([]byte) []byte { return nil }},
 		{"one byte", false, func([]byte) []byte { return []byte{0} }},

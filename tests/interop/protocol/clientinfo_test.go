@@ -58,6 +58,9 @@ func TestClientInfoJSON(t *testing.T) {
 		{"hexadecimal", `{"version":0x2}`, false, ""},
 		{"NaN", `{"x":NaN}`, false, ""},
 		{"bad escape", `{"x":"\q"}`, false, ""},
+		{"no UTF-8 in an unknown string", "{\"x\":\"a\xffb\xc3\",\"version\":2}", true, ""},
+		{"no UTF-8 in an unknown name", "{\"\xed\xa0\x80\":1}", true, ""},
+		{"no UTF-8 outside strings", "{\"x\":1}\xff", false, ""},
 
 		{"nested 1,000 deep", `{"x":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`, true, ""},
 		{"nested 120,000 deep", `{"x":` + strings.Repeat("[", 120000) + strings.Repeat("]", 120000) + `}`, false, ""},
