@@ -57,6 +57,10 @@ const admin::Site& site() {
     result.debug_access.debug_key = "key";
     result.render_prometheus = [] { return std::string("x 1\n"); };
     result.render_expvar_json = [] { return std::string("{}\n"); };
+    result.find_inconsistencies = [] { return std::string(); };
+    result.bootstrap_dns = [](std::string_view query, std::string_view) {
+      return std::string(query);
+    };
     result.uptime = [] { return std::chrono::seconds(1); };
     return result;
   }();

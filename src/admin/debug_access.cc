@@ -6,6 +6,7 @@
 #include <charconv>
 
 #include "admin/constant_time.h"
+#include "admin/query.h"
 
 namespace detour::admin {
 namespace {
@@ -33,53 +34,11 @@ constexpr IpPrefix kTailscaleIpv6 = {.base = {0xfd, 0x7a, 0x11, 0x5c, 0xa1, 0xe0
   return (kTailscaleIpv4.contains(ip) && !kChromeOs.contains(ip)) || kTailscaleIpv6.contains(ip);
 }
 
-[[nodiscard]] bool is_loopback(const IpBytes& ip) {
+}  // namespace
+
+bool is_loopback(const IpBytes& ip) {
   return kLoopbackIpv4.contains(ip) || kLoopbackIpv6.contains(ip);
 }
-
-[[nodiscard]] int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-/// Undoes the escapes of a query: `%41` and `+`. Nothing when an escape is malformed.
-[[nodiscard]] std::optional<std::string> query_unescape(std::string_view text) {
-  std::string plain;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      plain += text[i] == '+' ? ' ' : text[i];
-      continue;
-    }
-    if (text.size() - i < 3) return std::nullopt;
-    const int high = hex_digit(text[i + 1]);
-    const int low = hex_digit(text[i + 2]);
-    if (high < 0 || low < 0) return std::nullopt;
-    plain += static_cast<char>(high * 16 + low);
-    i += 2;
-  }
-  return plain;
-}
-
-/// The first value of `name` in a query string, unescaped.
-[[nodiscard]] std::optional<std::string> query_value(std::string_view query,
-                                                     std::string_view name) {
-  while (!query.empty()) {
-    const std::size_t end = std::min(query.find('&'), query.size());
-    const std::string_view pair = query.substr(0, end);
-    query.remove_prefix(std::min(end + 1, query.size()));
-
-    const std::size_t equals = std::min(pair.find('='), pair.size());
-    const auto key = query_unescape(pair.substr(0, equals));
-    if (!key || *key != name) continue;
-    const auto value = query_unescape(pair.substr(std::min(equals + 1, pair.size())));
-    if (value) return value;
-  }
-  return std::nullopt;
-}
-
-}  // namespace
 
 std::optional<IpBytes> parse_ip(std::string_view text) {
   const std::string address(text.substr(0, text.find('%')));
@@ -127,13 +86,14 @@ std::optional<IpPrefix> parse_ip_prefix(std::string_view text) {
   return IpPrefix{.base = *base, .bits = is_ipv4 ? kMappedBits + bits : bits};
 }
 
-bool DebugAccess::allows(const http::Request& request, std::string_view peer_ip) const {
+bool DebugAccess::allows(const http::Request& request, std::string_view peer_ip,
+                         bool forwarded) const {
   if (!debug_key.empty() && request.method == "GET") {
     const auto given = query_value(request.query, "debugkey");
     if (given && equal_in_constant_time(*given, debug_key)) return true;
   }
   // What stands in front of us would lend its own address to everybody.
-  if (!request.header("X-Forwarded-For").empty()) return false;
+  if (!forwarded && !request.header("X-Forwarded-For").empty()) return false;
 
   const auto ip = parse_ip(peer_ip);
   if (!ip) return false;

@@ -18,6 +18,9 @@ using IpBytes = std::array<std::uint8_t, 16>;
 /// An IPv4 or IPv6 literal; a zone (`%eth0`) is left out. Nothing for anything else.
 [[nodiscard]] std::optional<IpBytes> parse_ip(std::string_view text);
 
+/// 127.0.0.0/8 and ::1.
+[[nodiscard]] bool is_loopback(const IpBytes& ip);
+
 /// The addresses whose first `bits` bits (0 to 128) are those of `base`.
 struct IpPrefix {
   IpBytes base;
@@ -41,7 +44,9 @@ struct DebugAccess {
   ///
   /// A GET with the right key always may. Otherwise callers through a proxy may not, and Tailscale
   /// addresses, loopback and the addresses set here may.
-  [[nodiscard]] bool allows(const http::Request& request, std::string_view peer_ip) const;
+  /// `forwarded` says that `peer_ip` is what a trusted proxy told of its caller: then it counts.
+  [[nodiscard]] bool allows(const http::Request& request, std::string_view peer_ip,
+                            bool forwarded = false) const;
 };
 
 }  // namespace detour::admin

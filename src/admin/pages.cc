@@ -66,6 +66,7 @@ std::string render_debug_index(const DebugFacts& facts) {
   page +=
       "<li><a href=\"/debug/vars\">/debug/vars</a> (metrics as JSON)</li>\n"
       "<li><a href=\"/debug/varz\">/debug/varz</a> (metrics for Prometheus)</li>\n"
+      "<li><a href=\"/debug/check\">/debug/check</a> (consistency check)</li>\n"
       "</ul>\n";
   return page + "</body></html>\n";
 }

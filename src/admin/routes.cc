@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "admin/pages.h"
+#include "admin/query.h"
 #include "base/check.h"
 #include "http/websocket.h"
 
@@ -39,11 +40,13 @@ constexpr std::string_view kContentSecurityPolicy =
 
 /// The headers of every page that a browser may show.
 void add_browser_headers(Response& response, std::string_view more_policy = "") {
+  const bool is_error = std::ranges::any_of(
+      response.headers, [](const auto& field) { return field.first == "X-Content-Type-Options"; });
+  if (!is_error) response.with("X-Content-Type-Options", "nosniff");
   response
       .with("Content-Security-Policy",
             std::string(kContentSecurityPolicy) + std::string(more_policy))
       .with("Strict-Transport-Security", "max-age=63072000; includeSubDomains")
-      .with("X-Content-Type-Options", "nosniff")
       .with("X-Frame-Options", "DENY");
 }
 
@@ -164,12 +167,31 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
   return response;
 }
 
+[[nodiscard]] Response answer_bootstrap_dns(const Request& request, const Site& site,
+                                            const Origin& origin) {
+  DETOUR_CHECK(site.bootstrap_dns);
+  const std::string query = query_value(request.query, "q").value_or("");
+  Response response = page("application/json", site.bootstrap_dns(query, origin.peer_ip));
+  add_browser_headers(response);
+  // Clients ask relays of all regions in turn, once each.
+  response.close = true;
+  return response;
+}
+
+/// Whether what the relay counts and what it lists agree.
+[[nodiscard]] Response answer_check(const Site& site) {
+  const std::string problems = site.find_inconsistencies();
+  if (!problems.empty()) return text_error(500, problems);
+  return page(kPlainText, "derp.Server ConsistencyCheck okay");
+}
+
 [[nodiscard]] Response answer_home(const Request& request, const Site& site, const Origin& origin) {
   Response response;
   switch (site.home) {
     case Home::kDefault:
       response = page(kHtml, render_home_page(site.derp_enabled,
-                                              site.debug_access.allows(request, origin.peer_ip)));
+                                              site.debug_access.allows(request, origin.peer_ip,
+                                                                       origin.forwarded)));
       break;
     case Home::kBlank:
       response = page(kHtml, "");
@@ -184,10 +206,11 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
 
 [[nodiscard]] Response answer_debug(const Request& request, const Site& site,
                                     const Origin& origin) {
-  if (!site.debug_access.allows(request, origin.peer_ip)) {
+  if (!site.debug_access.allows(request, origin.peer_ip, origin.forwarded)) {
     return text_error(403, "debug access denied");
   }
-  DETOUR_CHECK(site.uptime && site.render_expvar_json && site.render_prometheus);
+  DETOUR_CHECK(site.uptime && site.render_expvar_json && site.render_prometheus &&
+               site.find_inconsistencies);
   Response response;
   std::string_view more_policy = "; style-src 'self' 'unsafe-inline'";
   if (request.path == "/debug/") {
@@ -201,6 +224,8 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
     response = page(kJson, site.render_expvar_json());
   } else if (request.path == "/debug/varz") {
     response = page(kPlainText, site.render_prometheus());
+  } else if (request.path == "/debug/check") {
+    response = answer_check(site);
   } else {
     return text_error(404, "404 page not found");
   }
@@ -217,6 +242,7 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
   if (path == "/derp/probe" || path == "/derp/latency-check") return answer_probe(request);
   if (path == kGenerate204Path) return answer_generate_204(request);
   if (path == "/robots.txt") return answer_robots();
+  if (path == "/bootstrap-dns") return answer_bootstrap_dns(request, site, origin);
   if (site.map.takes(request)) return answer_map(request, site.map);
   if (path.starts_with("/debug/")) return answer_debug(request, site, origin);
   return answer_home(request, site, origin);
@@ -231,12 +257,14 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
   if (const auto location = cleaned_location(request)) return redirect(307, *location, request);
   if (request.path == kGenerate204Path) return answer_generate_204(request);
   // Without TLS only to callers whom nobody can lie to on the way: this machine, and Tailscale.
-  if (site.map.takes(request) && site.debug_access.allows(request, origin.peer_ip))
+  if (site.map.takes(request) &&
+      site.debug_access.allows(request, origin.peer_ip, origin.forwarded))
     return answer_map(request, site.map);
   if (request.method != "GET" && request.method != "HEAD") return text_error(400, "Use HTTPS");
 
   std::string target = request.target.starts_with('/') ? request.target : "/";
-  if (target == "/" && site.debug_access.allows(request, origin.peer_ip)) target = "/debug/";
+  if (target == "/" && site.debug_access.allows(request, origin.peer_ip, origin.forwarded))
+    target = "/debug/";
   // HTTP/1.0 may come without a Host; then the name in the certificate is the best guess.
   std::string_view host = request.header("Host");
   if (host.empty()) host = site.hostname;

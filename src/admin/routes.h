@@ -35,16 +35,22 @@ struct Site {
   std::string version;
   bool has_mesh_key = false;
 
-  // Called for the debug pages, on the thread that asks for them. All must be set.
+  // Called for debug pages and bootstrap DNS, on the thread that asks for them. All must be set.
   std::function<std::string()> render_prometheus;
   std::function<std::string()> render_expvar_json;
   std::function<std::chrono::seconds()> uptime;
+  /// What is wrong with the relay's books; empty = nothing.
+  std::function<std::string()> find_inconsistencies;
+  /// The body of /bootstrap-dns for this `q` (empty = none) from this address.
+  std::function<std::string(std::string_view query, std::string_view peer_ip)> bootstrap_dns;
 };
 
 /// Where one request came from.
 struct Origin {
   Listener listener;
-  std::string_view peer_ip;  ///< Address of the connection as text, without port.
+  std::string_view peer_ip;  ///< Address of the client as text, without port.
+  /// A trusted proxy named it in X-Forwarded-For; otherwise it is that of the connection.
+  bool forwarded = false;
 };
 
 /// A request that turns its connection into a DERP stream.

@@ -44,6 +44,10 @@ std::string_view describe(ErrorCode code) {
       return "request is not valid HTTP/1";
     case ErrorCode::kHttpHeadTooLarge:
       return "request head is larger than 16 KiB";
+    case ErrorCode::kProxyHeaderMissing:
+      return "there is no PROXY header";
+    case ErrorCode::kProxyHeaderInvalid:
+      return "the PROXY header is malformed or larger than 4 KiB";
     case ErrorCode::kKeyTextInvalid:
       return "text is not a key of the expected form";
     case ErrorCode::kTlsFailed:

@@ -34,6 +34,9 @@ enum class ErrorCode : std::uint8_t {
   // http/.
   kHttpMalformed,
   kHttpHeadTooLarge,
+  // net/: the PROXY protocol.
+  kProxyHeaderMissing,
+  kProxyHeaderInvalid,
   // crypto/: text forms of keys.
   kKeyTextInvalid,
   // net/.

@@ -134,7 +134,7 @@ struct AdmissionCounters {
 /// Gauges (connections and the like) are pairs of "up" and "down" in one wrapping counter, so that
 /// a client may arrive on one worker and be counted out on another.
 struct alignas(64) WorkerCounters {
-  Counter accepts;  ///< DERP connections taken over.
+  Counter accepts;            ///< DERP connections taken over.
   Counter websocket_accepts;  ///< Those of them inside a WebSocket.
   std::array<PacketsAndBytes, kPacketKindCount> received;
   std::array<PacketsAndBytes, kPacketKindCount> sent;

@@ -233,13 +233,14 @@ void add_admission(Variable& detour, const Snapshot::Admission& a) {
 /// Everything that derper publishes, with zeros for what is not built yet, and our own.
 [[nodiscard]] std::vector<Variable> published(const Snapshot& s) {
   std::vector<Variable> variables = {
-      {"counter_bootstrap_dns_published_hits", Integer{0}},
-      {"counter_bootstrap_dns_published_misses", Integer{0}},
-      {"counter_bootstrap_dns_queried_domains", Integer{0}},
-      {"counter_bootstrap_dns_requests", Integer{0}},
-      {"counter_bootstrap_dns_unpublished_hits", Integer{0}},
-      {"counter_bootstrap_dns_unpublished_misses", Integer{0}},
-      {"counter_bootstrap_dns_unpublished_percent_misses", Integer{0}},
+      {"counter_bootstrap_dns_published_hits", Integer{s.bootstrap_dns_published_hits}},
+      {"counter_bootstrap_dns_published_misses", Integer{s.bootstrap_dns_published_misses}},
+      {"counter_bootstrap_dns_queried_domains", Integer{s.bootstrap_dns_queried_domains}},
+      {"counter_bootstrap_dns_requests", Integer{s.bootstrap_dns_requests}},
+      {"counter_bootstrap_dns_unpublished_hits", Integer{s.bootstrap_dns_unpublished_hits}},
+      {"counter_bootstrap_dns_unpublished_misses", Integer{s.bootstrap_dns_unpublished_misses}},
+      {"counter_bootstrap_dns_unpublished_percent_misses",
+       Integer{s.bootstrap_dns_unpublished_percent_misses}},
       {"counter_uptime_sec", Integer{s.uptime_seconds}},
       derp_group(s),
       {"derp_bytes_dropped", drops(s, &PacketTotals::bytes),

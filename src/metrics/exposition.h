@@ -123,6 +123,15 @@ struct Snapshot {
   };
   std::optional<Admission> admission;
 
+  // About /bootstrap-dns, by the caller.
+  std::uint64_t bootstrap_dns_requests = 0;
+  std::uint64_t bootstrap_dns_published_hits = 0;
+  std::uint64_t bootstrap_dns_published_misses = 0;
+  std::uint64_t bootstrap_dns_queried_domains = 0;
+  std::uint64_t bootstrap_dns_unpublished_hits = 0;
+  std::uint64_t bootstrap_dns_unpublished_misses = 0;
+  std::uint64_t bootstrap_dns_unpublished_percent_misses = 0;
+
   // About the process, by the caller.
   ProcessUsage process;
   std::uint64_t memory_at_start_bytes = 0;  ///< Resident once everything was set up.

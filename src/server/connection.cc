@@ -13,6 +13,7 @@
 #include "derp/handshake.h"
 #include "net/openssl_transport.h"
 #include "net/plain_transport.h"
+#include "net/proxy_header.h"
 #include "net/socket.h"
 #include "server/worker.h"
 
@@ -72,13 +73,19 @@ Connection::Connection(Worker& worker, net::UniqueFd fd, net::SocketAddress peer
       scratch_(worker.scratch()),
       peer_(std::move(peer)),
       listener_(listener),
-      phase_(listener == ListenerKind::kMain && shared_.tls ? Phase::kTlsHandshake : Phase::kHttp),
+      phase_(shared_.config.proxy_protocol && shared_.is_trusted_proxy(peer_) ? Phase::kProxyHeader
+                                                                              : first_phase()),
       slot_(std::move(slot)),
       setup_(std::make_unique<Setup>()),
       keep_alive_period_(keep_alive_period),
       send_side_(std::move(fd), relay::QueueLimits{.packets_max = shared_.config.queue_packets_max},
                  *this) {
-  if (phase_ == Phase::kHttp) send_side_.set_transport(std::make_unique<net::PlainTransport>());
+  if (first_phase() == Phase::kHttp)
+    send_side_.set_transport(std::make_unique<net::PlainTransport>());
+}
+
+Connection::Phase Connection::first_phase() const {
+  return listener_ == ListenerKind::kMain && shared_.tls ? Phase::kTlsHandshake : Phase::kHttp;
 }
 
 Connection::~Connection() = default;
@@ -133,10 +140,12 @@ void Connection::read_turn() {
   const std::size_t carried = cipher_carry_.size;
   give_back(cipher_carry_, buffer.room().data());
   buffer.commit(carried + static_cast<std::size_t>(received));
-  const auto input = buffer.bytes();
+  std::span<const std::uint8_t> input = buffer.bytes();
 
   std::size_t unread = 0;
-  if (phase_ != Phase::kTlsHandshake) {
+  if (phase_ < Phase::kRelay && !take_preamble(input)) {
+    // Nothing for the layers behind yet, or the end.
+  } else if (phase_ != Phase::kTlsHandshake) {
     unread = take_input(input);
   } else if (continue_handshake(input)) {
     unread = take_input({});
@@ -146,7 +155,70 @@ void Connection::read_turn() {
   if (setup_) send_greeting();
   // A read that filled the buffer may have left more behind, and edge-triggered epoll will not say
   // so again. Other connections get their turn first.
-  if (static_cast<std::size_t>(received) == room.size() || saw_hangup_) worker_.queue_again(*this);
+  const bool was_full = static_cast<std::size_t>(received) == room.size();
+  if (was_full || saw_hangup_) worker_.queue_again(*this);
+}
+
+// --- A proxy in front
+// -----------------------------------------------------------------------------
+
+/// Takes what stands before TLS and HTTP off the front of `input`. False when there is nothing more
+/// to be done with it.
+bool Connection::take_preamble(std::span<const std::uint8_t>& input) {
+  if (phase_ == Phase::kProxyHeader) return take_proxy_header(input) && !input.empty();
+  if (std::exchange(setup_->saw_input, true)) return true;
+  return !refuse_stray_proxy_header(input);
+}
+
+bool Connection::take_proxy_header(std::span<const std::uint8_t>& input) {
+  std::string& head = setup_->proxy_header;
+  const std::size_t before = head.size();
+  // What is beyond the largest header cannot belong to it.
+  head += as_text(input.first(std::min(input.size(), net::kProxyHeaderMax)));
+  const auto parsed = net::parse_proxy_header(as_bytes(head));
+  if (!parsed) {
+    shared_.log_gated(LogCause::kProxyHeader, LogLevel::kWarn, scratch_.now, [&] {
+      if (parsed.error().code == ErrorCode::kProxyHeaderMissing)
+        return fmt::format(
+            "{} is a trusted proxy and sent no PROXY header: make it send one (nginx: "
+            "proxy_protocol on; HAProxy: send-proxy-v2), or turn --proxy-protocol off",
+            peer_.text());
+      return fmt::format("proxy {}: {}", peer_.text(), describe(parsed.error().code));
+    });
+    close(CloseReason::kRefused);
+    return false;
+  }
+  if (!*parsed) return false;
+  input = input.subspan((*parsed)->size - before);
+  const auto client = (*parsed)->source;
+  head = {};
+  setup_->saw_input = true;
+  phase_ = first_phase();
+  if (!client || move_to(*client)) return true;
+  close(CloseReason::kRefused);
+  return false;
+}
+
+/// A PROXY header that is not believed would only make a puzzling TLS or HTTP error.
+bool Connection::refuse_stray_proxy_header(std::span<const std::uint8_t> input) {
+  if (!net::looks_like_proxy_header(input)) return false;
+  shared_.log_gated(LogCause::kProxyHeader, LogLevel::kWarn, scratch_.now, [&] {
+    return fmt::format(
+        "{} sent a PROXY header and was closed: {}", peer_.text(),
+        shared_.config.proxy_protocol
+            ? "it is not among --trusted-proxies; add its address there if it is yours"
+            : "--proxy-protocol is off; turn it on and add the proxy to --trusted-proxies");
+  });
+  close(CloseReason::kRefused);
+  return true;
+}
+
+/// Learns who the client behind the proxy is. False when its address has too many connections.
+bool Connection::move_to(const net::SocketAddress& client) {
+  peer_ = client;
+  if (slot_.move_to(client)) return true;
+  note_address_refused(shared_, scratch_, client);
+  return false;
 }
 
 void Connection::on_read_resume(TimePoint /*now*/) {
@@ -319,6 +391,7 @@ void Connection::consume(std::span<const std::uint8_t>& input) {
         close(CloseReason::kRefused);
         break;
       }
+      case Phase::kProxyHeader:
       case Phase::kTlsHandshake:
       case Phase::kRefused:
       case Phase::kFinishing:
@@ -347,6 +420,12 @@ bool Connection::consume_http(std::span<const std::uint8_t>& input) {
   input = input.subspan((*parsed)->head_size);
   const http::Request& request = (*parsed)->request;
   if (const auto upgrade = shared_.http->derp_upgrade(request, listener_)) {
+    const auto caller = shared_.http->caller(request, peer_);
+    if (caller.forwarded && !move_to(caller.address)) {
+      refuse_too_many();
+      input = {};
+      return false;
+    }
     begin_derp(*upgrade, input);
   } else {
     answer(request);
@@ -379,8 +458,15 @@ void Connection::refuse_http(ErrorCode code) {
   respond(http::serialize_error(response, HttpService::unix_seconds()), /*close_after=*/true);
 }
 
+void Connection::refuse_too_many() {
+  respond(http::serialize_error(http::text_error(429, "too many connections from this address"),
+                                HttpService::unix_seconds()),
+          /*close_after=*/true);
+}
+
 void Connection::answer(const http::Request& request) {
-  const http::Response response = shared_.http->respond(request, peer_, listener_);
+  const http::Response response =
+      shared_.http->respond(request, shared_.http->caller(request, peer_), listener_);
   setup_->served_before = true;
   setup_->body = http::BodySkipper(request);
   if (!setup_->body.done()) phase_ = Phase::kBody;
@@ -620,10 +706,11 @@ void Connection::on_deadline(TimePoint now) {
     shared_.log_gated(LogCause::kHandshakeTimeout, LogLevel::kInfo, now, [&] {
       return fmt::format("{} did not log in within {} s and was closed ({})", peer_.text(),
                          std::chrono::duration_cast<std::chrono::seconds>(kLoginTimeout).count(),
-                         phase_ == Phase::kTlsHandshake ? "in the TLS handshake"
-                         : phase_ == Phase::kHttp       ? "waiting for an HTTP request"
-                         : phase_ == Phase::kAdmission  ? "waiting to be admitted"
-                                                        : "waiting for ClientInfo");
+                         phase_ == Phase::kProxyHeader    ? "waiting for the PROXY header"
+                         : phase_ == Phase::kTlsHandshake ? "in the TLS handshake"
+                         : phase_ == Phase::kHttp         ? "waiting for an HTTP request"
+                         : phase_ == Phase::kAdmission    ? "waiting to be admitted"
+                                                          : "waiting for ClientInfo");
     });
   }
   close(CloseReason::kTimeout);

@@ -96,6 +96,7 @@ class Connection final : public relay::Client, public net::EventHandler, private
 
  private:
   enum class Phase : std::uint8_t {
+    kProxyHeader,  ///< Waits for what the proxy in front says of its client.
     kTlsHandshake,
     kHttp,       ///< Waits for a request head.
     kBody,       ///< Throws a request's body away.
@@ -109,8 +110,10 @@ class Connection final : public relay::Client, public net::EventHandler, private
   /// What only matters until login; freed then.
   struct Setup {
     bool is_not_ideal = false;   ///< The client did not get the node it prefers.
+    bool saw_input = false;      ///< Bytes of TLS or HTTP have come.
     bool served_before = false;  ///< A request was answered on this connection.
     http::BodySkipper body;
+    std::string proxy_header;     ///< Part of one, until the rest arrives.
     std::string unsent_greeting;  ///< ServerKey, until ServerInfo or the end of the turn.
     std::optional<crypto::SharedKey> shared_key;  ///< Seals ServerInfo, once ClientInfo came.
   };
@@ -124,6 +127,11 @@ class Connection final : public relay::Client, public net::EventHandler, private
   void on_blocked(WorkerScratch& scratch) override;
   [[nodiscard]] Duration write_timeout() const;
 
+  [[nodiscard]] Phase first_phase() const;
+  bool take_preamble(std::span<const std::uint8_t>& input);
+  bool take_proxy_header(std::span<const std::uint8_t>& input);
+  bool refuse_stray_proxy_header(std::span<const std::uint8_t> input);
+  [[nodiscard]] bool move_to(const net::SocketAddress& client);
   bool continue_handshake(std::span<const std::uint8_t> input);
   void reject_plain_http();
   std::size_t take_input(std::span<const std::uint8_t> input);
@@ -132,6 +140,7 @@ class Connection final : public relay::Client, public net::EventHandler, private
   bool consume_body(std::span<const std::uint8_t>& input);
   void refuse_http(ErrorCode code);
   void answer(const http::Request& request);
+  void refuse_too_many();
   void begin_derp(const admin::DerpUpgrade& upgrade, std::span<const std::uint8_t>& input);
   bool begin_websocket(const admin::DerpUpgrade& upgrade, std::span<const std::uint8_t>& input);
   void refuse_websocket();
@@ -156,7 +165,8 @@ class Connection final : public relay::Client, public net::EventHandler, private
   Worker& worker_;
   Shared& shared_;
   WorkerScratch& scratch_;
-  const net::SocketAddress peer_;
+  /// Of the client: behind a proxy not what the socket says.
+  net::SocketAddress peer_;
   const ListenerKind listener_;
   Phase phase_;
   ConnectionLimits::Slot slot_;

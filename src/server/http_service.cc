@@ -11,6 +11,7 @@
 #include <sstream>
 #include <utility>
 
+#include "admin/forwarded_for.h"
 #include "server/process_usage.h"
 #include "server/shared.h"
 #include "server/worker.h"
@@ -90,6 +91,10 @@ std::expected<std::unique_ptr<HttpService>, std::string> HttpService::make(Share
   site.uptime = [&shared] {
     return std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - shared.started_at);
   };
+  site.find_inconsistencies = [&self] { return self.find_inconsistencies(); };
+  site.bootstrap_dns = [&shared](std::string_view query, std::string_view peer_ip) {
+    return shared.bootstrap_dns.answer(query, peer_ip);
+  };
   service->memory_at_start_bytes_ = read_process_usage().resident_bytes;
   return service;
 }
@@ -104,10 +109,23 @@ std::optional<admin::DerpUpgrade> HttpService::derp_upgrade(const http::Request&
   return admin::derp_upgrade(request, site_, admin_listener(listener));
 }
 
-http::Response HttpService::respond(const http::Request& request, const net::SocketAddress& peer,
+http::Response HttpService::respond(const http::Request& request, const Caller& caller,
                                     ListenerKind listener) const {
-  return admin::route(request, site_,
-                      {.listener = admin_listener(listener), .peer_ip = peer.ip_text()});
+  const std::string ip = caller.address.ip_text();
+  return admin::route(
+      request, site_,
+      {.listener = admin_listener(listener), .peer_ip = ip, .forwarded = caller.forwarded});
+}
+
+HttpService::Caller HttpService::caller(const http::Request& request,
+                                        const net::SocketAddress& peer) const {
+  if (shared_.trusted_proxies().empty() || !shared_.is_trusted_proxy(peer)) return {peer, false};
+  const auto client = admin::forwarded_client(request, shared_.trusted_proxies());
+  if (!client) return {peer, false};
+  const auto address = net::SocketAddress::parse(*client, 0);
+  // A zone (fe80::1%eth0) means nothing here.
+  if (!address) return {peer, false};
+  return {*address, true};
 }
 
 metrics::Snapshot HttpService::snapshot() const {
@@ -130,6 +148,7 @@ metrics::Snapshot HttpService::snapshot() const {
   snapshot.has_rate_config = !shared_.config.rate_config_file.empty();
   snapshot.rate_limit_bytes_per_second = rate.bytes_per_second;
   snapshot.rate_limit_burst_bytes = rate.burst_bytes;
+  shared_.bootstrap_dns.fill(snapshot);
   snapshot.process = read_process_usage();
   snapshot.memory_at_start_bytes = memory_at_start_bytes_;
   snapshot.uptime_seconds = static_cast<std::uint64_t>(
@@ -138,6 +157,17 @@ metrics::Snapshot HttpService::snapshot() const {
   snapshot.version = shared_.config.version;
   snapshot.binary = shared_.config.binary_name;
   return snapshot;
+}
+
+std::string HttpService::find_inconsistencies() const {
+  std::uint64_t connections = 0;
+  for (const auto& worker : shared_.workers)
+    connections += worker->counters().current_connections.get();
+  const auto counts = shared_.directory.counts();
+  // As in the reference this is also so while a key has several connections.
+  if (connections == counts.keys) return {};
+  return fmt::format("{} connections are counted, and {} keys are in the directory", connections,
+                     counts.keys);
 }
 
 std::int64_t HttpService::unix_seconds() {

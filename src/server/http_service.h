@@ -25,6 +25,11 @@ enum class ListenerKind : std::uint8_t {
 /// Answers HTTP requests from the relay's state. Immutable; safe to call from any worker.
 class HttpService {
  public:
+  struct Caller {
+    net::SocketAddress address;
+    bool forwarded = false;  ///< By X-Forwarded-For; the port is unknown then and 0.
+  };
+
   /// Reads the debug key file. Fails, with a text for the operator, when it cannot be read.
   [[nodiscard]] static std::expected<std::unique_ptr<HttpService>, std::string> make(
       Shared& shared, admin::MapPage map);
@@ -34,8 +39,11 @@ class HttpService {
                                                                ListenerKind listener) const;
 
   /// The answer to any other request.
-  [[nodiscard]] http::Response respond(const http::Request& request, const net::SocketAddress& peer,
+  [[nodiscard]] http::Response respond(const http::Request& request, const Caller& caller,
                                        ListenerKind listener) const;
+
+  /// Who sent a request that came by a connection from `peer`: who a trusted proxy says, or `peer`.
+  [[nodiscard]] Caller caller(const http::Request& request, const net::SocketAddress& peer) const;
 
   /// What the metrics pages show.
   [[nodiscard]] metrics::Snapshot snapshot() const;
@@ -45,6 +53,7 @@ class HttpService {
 
  private:
   explicit HttpService(Shared& shared) : shared_(shared) {}
+  [[nodiscard]] std::string find_inconsistencies() const;
   [[nodiscard]] admin::Listener admin_listener(ListenerKind listener) const;
 
   Shared& shared_;

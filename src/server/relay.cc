@@ -191,6 +191,7 @@ Relay::~Relay() {
 
 void Relay::stop() {
   if (monitor_) monitor_->begin_stop();
+  shared_->bootstrap_dns.stop();
   for (const auto& worker : shared_->workers) worker->post_stop();
   for (const auto& worker : shared_->workers) worker->join();
   shared_->admission.stop();

@@ -16,6 +16,8 @@ Shared::Shared(const config::Config& config_in, const crypto::NodePrivate& key,
       log(log_in),
       quiescence(config_in.workers),
       directory(quiescence),
+      bootstrap_dns(config_in.bootstrap_dns_names, config_in.unpublished_bootstrap_dns_names,
+                    log_in),
       limits(config_in) {
   for (const std::string& cidr : config.trusted_proxies) {
     if (const auto prefix = admin::parse_ip_prefix(cidr)) trusted_proxies_.push_back(*prefix);

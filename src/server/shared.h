@@ -22,6 +22,7 @@
 #include "relay/directory.h"
 #include "relay/receive_limit.h"
 #include "server/admission_link.h"
+#include "server/bootstrap_dns.h"
 #include "server/connection_limits.h"
 #include "server/reload.h"
 
@@ -54,6 +55,7 @@ enum class LogCause : std::uint8_t {
   kProtocolError,
   kHandshakeTimeout,
   kHttpRejected,
+  kProxyHeader,
   kWriteTimeout,
   kAcceptPaused,
   kStunFailed,
@@ -61,7 +63,7 @@ enum class LogCause : std::uint8_t {
   kConnectionLimit,
   kMesh,
 };
-inline constexpr std::size_t kLogCauseCount = 11;
+inline constexpr std::size_t kLogCauseCount = 12;
 
 /// What all workers of one relay share. Constant after start but for what is atomic or locked
 /// inside.
@@ -83,6 +85,7 @@ class Shared {
   BlockDepot block_depot;                      ///< Evens out the workers' pools.
   std::unique_ptr<net::TlsContext> tls;        ///< Null when the main listener is plain HTTP.
   std::optional<client::TlsContext> link_tls;  ///< For links to mesh peers; only when there are.
+  BootstrapDns bootstrap_dns;
   std::unique_ptr<HttpService> http;
   /// Who is told of a changed configuration. `config` itself stays as it was at the start.
   ReloadSubscribers reload_subscribers;
@@ -102,6 +105,9 @@ class Shared {
 
   /// Whether connections from this address are those of many clients.
   [[nodiscard]] bool is_trusted_proxy(const net::SocketAddress& address) const;
+  [[nodiscard]] const std::vector<admin::IpPrefix>& trusted_proxies() const {
+    return trusted_proxies_;
+  }
 
   /// Logs what `make_message` returns unless lines of this cause came too fast; says then how many
   /// were held back.

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -29,6 +30,10 @@ Site site() {
   site.version = "0.1.0";
   site.render_prometheus = [] { return std::string("derp_accepts 0\n"); };
   site.render_expvar_json = [] { return std::string("{\"derp\": {}}\n"); };
+  site.find_inconsistencies = [] { return std::string(); };
+  site.bootstrap_dns = [](std::string_view query, std::string_view peer_ip) {
+    return "asked for '" + std::string(query) + "' by " + std::string(peer_ip);
+  };
   site.uptime = [] { return std::chrono::seconds(61); };
   return site;
 }
@@ -347,6 +352,32 @@ TEST(DerpUpgrade, TellsFastStartAndIdealNode) {
   EXPECT_FALSE(upgrade_of("Derp-Fast-Start: true\r\n")->fast_start);
   EXPECT_FALSE(upgrade_of("Derp-Fast-Start: 11\r\n")->fast_start);
   EXPECT_EQ(upgrade_of("Ideal-Node: 1a\r\n")->ideal_node, "1a");
+}
+
+TEST(Route, AnswersBootstrapDns) {
+  const auto ask = [](std::string_view target) {
+    return route(request_of("GET", target, ""), site(), {Listener::kMainTls, kStranger});
+  };
+  const Response response = ask("/bootstrap-dns?q=a%2eexample");
+  EXPECT_EQ(response.status, 200U);
+  EXPECT_EQ(response.body, "asked for 'a.example' by " + std::string(kStranger));
+  EXPECT_TRUE(response.close);
+  EXPECT_EQ(ask("/bootstrap-dns").body, "asked for '' by " + std::string(kStranger));
+}
+
+TEST(Route, SaysWhetherTheBooksAgree) {
+  auto troubled = site();
+  const Request request = request_of("GET", "/debug/check", "");
+  Response response = route(request, troubled, {Listener::kMainTls, "127.0.0.1"});
+  EXPECT_EQ(response.status, 200U);
+  EXPECT_EQ(response.body, "derp.Server ConsistencyCheck okay");
+  troubled.find_inconsistencies = [] { return std::string("1 and 2 differ"); };
+  response = route(request, troubled, {Listener::kMainTls, "127.0.0.1"});
+  EXPECT_EQ(response.status, 500U);
+  EXPECT_EQ(response.body, "1 and 2 differ\n");
+  EXPECT_EQ(std::ranges::count(response.headers, "X-Content-Type-Options",
+                               [](const auto& field) { return field.first; }),
+            1);
 }
 
 TEST(Route, SaysWhyDerpIsRefused) {

@@ -21,6 +21,7 @@ var detourOnly = map[string]string{
 	"a full mesh link does not hold the sender up":                "v1.102 waits in the sender's reader; packets queue in Detour, and the oldest make way",
 	"PeerPresent carries the app name":                            "since v1.104 a length and the app name stand behind the flags; v1.102 ends with the flags",
 	"the log says why there is no mesh link":                      "v1.102 logs that the connection ended, and no more",
+	"clients behind a proxy are known by their own address":       "v1.102 knows neither the PROXY protocol nor trusted proxies",
 	"WebSocket messages end at 32,768 bytes":                      "v1.102 puts a large packet into one larger message, which its own client refuses",
 	"a flood of WebSocket pings is bounded":                       "v1.102 answers each ping and waits up to 5 s for the peer to read",
 	"settings come from the environment and from a file":          "v1.102 has flags alone, and no `config`, `--check` or reload but for -rate-config",

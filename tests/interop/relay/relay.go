@@ -67,6 +67,9 @@ type Options struct {
 	NoSTUN bool
 	// Args are extra flags, appended last (so they win).
 	Args []string
+	// Serve starts Detour as `detour serve` with long options instead of derper's flags; Args are long
+	// options too. For what derper has no flag for; not for tests that also run against derper.
+	Serve bool
 	// Env is added to the environment of the process ("NAME=value").
 	Env []string
 	// CertFile and KeyFile are PEM (the text itself, or the path of a file) placed as
@@ -269,6 +272,9 @@ func Start(t testing.TB, o Options) *Relay {
 		r.o.Env = append([]string{"SSL_CERT_FILE=" + roots}, o.Env...)
 	}
 
+	if r.o.Binary == "" && r.o.Serve {
+		r.o.Binary = DetourBinary(t)
+	}
 	if r.o.Binary == "" {
 		r.o.Binary = Binary(t)
 	}
@@ -340,6 +346,16 @@ func (r *Relay) Flags() []string {
 	listen := net.JoinHostPort(r.o.ListenIP, strconv.Itoa(r.Port))
 	if r.o.AnyIP {
 		listen = ":" + strconv.Itoa(r.Port)
+	}
+	if r.o.Serve {
+		args := []string{
+			"serve", "--listen", listen, "--key-file", r.KeyFile, "--hostname", r.Host, "--cert-dir", r.CertDir,
+			"--http-port", strconv.Itoa(r.HTTPPort), "--stun-port", strconv.Itoa(r.STUNPort),
+		}
+		if r.o.NoSTUN {
+			args = append(args, "--no-stun")
+		}
+		return append(args, r.o.Args...)
 	}
 	args := []string{
 		"-a", listen,
@@ -550,6 +566,31 @@ func PublicKeyOfFile(path string) (key.NodePublic, error) {
 		return key.NodePublic{}, fmt.Errorf("%s holds no key", path)
 	}
 	return cfg.PrivateKey.Public(), nil
+}
+
+// WaitForKey waits until a relay that was started with NoWait listens, which is all that can be seen of
+// one that does not take TLS from this process, and learns its public key.
+func (r *Relay) WaitForKey(t testing.TB) {
+	t.Helper()
+	var err error
+	up := Poll(startTimeout, func() bool {
+		if !r.Running() {
+			return false
+		}
+		var c net.Conn
+		if c, err = net.DialTimeout("tcp", r.Addr, time.Second); err != nil {
+			return false
+		}
+		c.Close()
+		r.PublicKey, err = PublicKeyOfFile(r.KeyFile)
+		return err == nil
+	})
+	if !up {
+		t.Fatalf("%s does not listen on %s: %v", Name(), r.Addr, err)
+	}
+	r.mu.Lock()
+	r.expected = false
+	r.mu.Unlock()
 }
 
 // Log is everything that the relay has printed so far, over all its restarts.
