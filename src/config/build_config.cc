@@ -56,6 +56,17 @@ bool is_base64(std::string_view text) {
 }
 
 /// Reads each value by its kind, then checks what several of them have to do with each other.
+struct TlsRecordsName {
+  std::string_view name;
+  TlsRecords records;
+};
+constexpr std::array kTlsRecordsNames = std::to_array<TlsRecordsName>({
+    {"auto", TlsRecords::kAuto},
+    {"ipsec-mb", TlsRecords::kIpsecMb},
+    {"evp", TlsRecords::kEvp},
+    {"openssl", TlsRecords::kOpenSsl},
+});
+
 class Builder {
  public:
   Builder(Personality personality, const Inputs& inputs, const Environment& environment,
@@ -142,6 +153,8 @@ class Builder {
         return read_optional_listen(input);
       case Kind::kCertMode:
         return read_cert_mode(input);
+      case Kind::kTlsRecords:
+        return read_tls_records(input);
       case Kind::kNames:
       case Kind::kFiles:
         field<std::vector<std::string>>(input) = input.items;
@@ -255,6 +268,13 @@ class Builder {
       config_.cert_mode = CertMode::kGcp;
     else
       invalid(input, "manual, letsencrypt or gcp");
+  }
+
+  void read_tls_records(const Input& input) {
+    const auto* const named =
+        std::ranges::find(kTlsRecordsNames, input.text, &TlsRecordsName::name);
+    if (named == kTlsRecordsNames.end()) return invalid(input, "auto, ipsec-mb, evp or openssl");
+    config_.tls_records = named->records;
   }
 
   void read_urls(const Input& input) {
@@ -551,6 +571,10 @@ std::string cert_mode_text(CertMode mode) {
   return "manual";
 }
 
+std::string tls_records_text(TlsRecords records) {
+  return std::string(std::ranges::find(kTlsRecordsNames, records, &TlsRecordsName::records)->name);
+}
+
 struct ValueOf {
   const Config& config;
 
@@ -579,6 +603,9 @@ struct ValueOf {
   }
   SettingValue operator()(HomePage Config::*) const { return home_text(config); }
   SettingValue operator()(CertMode Config::* field) const { return cert_mode_text(config.*field); }
+  SettingValue operator()(TlsRecords Config::* field) const {
+    return tls_records_text(config.*field);
+  }
   SettingValue operator()(std::vector<MeshPeer> Config::* field) const {
     std::vector<std::string> peers;
     for (const auto& peer : config.*field)

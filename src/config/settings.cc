@@ -402,6 +402,13 @@ constexpr std::array kTable = std::to_array<SettingRow>({
      .group = Group::kRelaying,
      .help = "how long a busy worker lets packets gather, which saves CPU; 0 is off, 10ms the most",
      .default_rule = default_gather},
+    {.name = "tls-records",
+     .kind = Kind::kTlsRecords,
+     .field = &Config::tls_records,
+     .group = Group::kRelaying,
+     .help = "who protects TLS 1.3 records: ipsec-mb (Intel's library) or evp (OpenSSL's ciphers), "
+             "openssl for OpenSSL altogether, auto for the fastest",
+     .fallback = "auto"},
     {.name = "queue-packets",
      .kind = Kind::kCount,
      .field = &Config::queue_packets_max,
@@ -623,6 +630,7 @@ std::string_view value_name(const SettingRow& row) {
     case Kind::kOptionalListen:
       return "ADDRESS";
     case Kind::kCertMode:
+    case Kind::kTlsRecords:
       return "MODE";
     case Kind::kNames:
     case Kind::kMeshPeers:

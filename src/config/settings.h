@@ -37,6 +37,7 @@ enum class Kind : std::uint8_t {
   kListen,
   kOptionalListen,  ///< Empty = none.
   kCertMode,
+  kTlsRecords,
   kNames,  ///< Several, with commas; empty ones are left out.
   kFiles,
   kUrls,  ///< Several, with spaces, since a URL may have commas.
@@ -51,7 +52,7 @@ using Field =
                  std::uint32_t Config::*, std::uint64_t Config::*, double Config::*,
                  std::vector<std::string> Config::*, ListenAddress Config::*,
                  std::optional<ListenAddress> Config::*, HomePage Config::*, CertMode Config::*,
-                 std::vector<MeshPeer> Config::*>;
+                 TlsRecords Config::*, std::vector<MeshPeer> Config::*>;
 
 enum class Group : std::uint8_t {
   kListening,

@@ -4,8 +4,8 @@
 
 #include <memory>
 
-#include "net/tls13_kdf_provider.h"
 #include "net/tls_context.h"
+#include "net/tls_provider.h"
 #include "net/transport.h"
 
 namespace detour::net {

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "net/openssl_transport.h"
-#include "net/tls13_kdf_provider.h"
+#include "net/tls_provider.h"
 
 namespace detour::net {
 
@@ -46,7 +46,7 @@ std::expected<std::unique_ptr<TlsContext>, std::string> TlsContext::make(
   BIO_meth_set_read(method, OpenSslTransport::bio_read);
   BIO_meth_set_ctrl(method, OpenSslTransport::bio_control);
 
-  made->context_.reset(SSL_CTX_new_ex(nullptr, tls13::install_kdf_provider(), TLS_server_method()));
+  made->context_.reset(SSL_CTX_new_ex(nullptr, tls13::install_tls_provider(), TLS_server_method()));
   if (!made->context_) return refused("a TLS context");
   SSL_CTX* const context = made->context_.get();
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);

@@ -120,6 +120,11 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
       shared.log.error(applied.error() + "; clients are checked as before");
   });
   if (config.tls) {
+    if (config.tls_records == config::TlsRecords::kIpsecMb &&
+        !net::RecordKey::has_backend(net::RecordKey::Backend::kIpsecMb))
+      return std::unexpected(
+          "tls-records is ipsec-mb, but this program was built without that library or the CPU "
+          "lacks AVX: set it to auto");
     auto tls = make_tls(config, *options.certificate, shared.public_key);
     if (!tls) return std::unexpected(tls.error());
     shared.tls = std::move(*tls);

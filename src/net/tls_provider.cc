@@ -1,4 +1,4 @@
-#include "net/tls13_kdf_provider.h"
+#include "net/tls_provider.h"
 
 #include <openssl/core.h>
 #include <openssl/core_dispatch.h>
@@ -7,9 +7,13 @@
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 #include <openssl/provider.h>
+#include <openssl/ssl.h>
 
 #include <optional>
+#include <string>
 #include <string_view>
+
+#include "net/x25519_provider.h"
 
 namespace detour::net::tls13 {
 
@@ -128,13 +132,50 @@ const OSSL_ALGORITHM* query(void* /*provider_context*/, int operation, int* no_s
       {nullptr, nullptr, nullptr, nullptr},
   };
   *no_store = 0;
-  return operation == OSSL_OP_KDF ? algorithms : nullptr;
+  switch (operation) {
+    case OSSL_OP_KDF:
+      return algorithms;
+    case OSSL_OP_KEYMGMT:
+      return x25519_key_management(kProviderProperty);
+    case OSSL_OP_KEYEXCH:
+      return x25519_key_exchange(kProviderProperty);
+    default:
+      return nullptr;
+  }
+}
+
+/// A handshake only uses a group that the provider of its keys announces.
+int get_capabilities(void* /*provider_context*/, const char* capability, OSSL_CALLBACK* callback,
+                     void* argument) {
+  if (std::string_view(capability) != "TLS-GROUP") return 0;
+  std::string name = "x25519";
+  std::string algorithm = "X25519";
+  unsigned int id = 29;  // RFC 8446 section 4.2.7.
+  unsigned int security_bits = 128;
+  int tls_min = TLS1_VERSION;
+  int none = 0;
+  int never = -1;
+  const OSSL_PARAM params[] = {
+      OSSL_PARAM_construct_utf8_string(OSSL_CAPABILITY_TLS_GROUP_NAME, name.data(), 0),
+      OSSL_PARAM_construct_utf8_string(OSSL_CAPABILITY_TLS_GROUP_NAME_INTERNAL, algorithm.data(),
+                                       0),
+      OSSL_PARAM_construct_utf8_string(OSSL_CAPABILITY_TLS_GROUP_ALG, algorithm.data(), 0),
+      OSSL_PARAM_construct_uint(OSSL_CAPABILITY_TLS_GROUP_ID, &id),
+      OSSL_PARAM_construct_uint(OSSL_CAPABILITY_TLS_GROUP_SECURITY_BITS, &security_bits),
+      OSSL_PARAM_construct_int(OSSL_CAPABILITY_TLS_GROUP_MIN_TLS, &tls_min),
+      OSSL_PARAM_construct_int(OSSL_CAPABILITY_TLS_GROUP_MAX_TLS, &none),
+      OSSL_PARAM_construct_int(OSSL_CAPABILITY_TLS_GROUP_MIN_DTLS, &never),
+      OSSL_PARAM_construct_int(OSSL_CAPABILITY_TLS_GROUP_MAX_DTLS, &never),
+      OSSL_PARAM_construct_end(),
+  };
+  return callback(params, argument);
 }
 
 int initialize(const OSSL_CORE_HANDLE* handle, const OSSL_DISPATCH* /*in*/,
                const OSSL_DISPATCH** out, void** provider_context) {
   static const OSSL_DISPATCH functions[] = {
       entry(OSSL_FUNC_PROVIDER_QUERY_OPERATION, query),
+      entry(OSSL_FUNC_PROVIDER_GET_CAPABILITIES, get_capabilities),
       {0, nullptr},
   };
   *out = functions;
@@ -154,7 +195,7 @@ const char* install() {
 
 }  // namespace
 
-const char* install_kdf_provider() {
+const char* install_tls_provider() {
   static const char* const query = install();
   return query;
 }

@@ -1,16 +1,18 @@
-#include "net/tls13_kdf.h"
+#include "net/tls_provider.h"
 
 #include <gtest/gtest.h>
 #include <openssl/core_names.h>
+#include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
+#include <openssl/provider.h>
 
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "net/tls13_kdf_provider.h"
+#include "net/tls13_kdf.h"
 #include "support/hex.h"
 
 namespace detour::net::tls13 {
@@ -93,7 +95,7 @@ std::string derive(const char* query, Derivation asked) {
 }
 
 TEST(KdfProvider, DerivesWhatOpenSslDerives) {
-  const char* const ours = install_kdf_provider();
+  const char* const ours = install_tls_provider();
   ASSERT_NE(ours, nullptr);
   constexpr const char* kTheirs = "provider=default";
   const std::vector<std::uint8_t> key(32, 0x42);
@@ -122,7 +124,7 @@ TEST(KdfProvider, DerivesWhatOpenSslDerives) {
 }
 
 TEST(KdfProvider, RefusesWhatItDoesNotKnow) {
-  const char* const ours = install_kdf_provider();
+  const char* const ours = install_tls_provider();
   ASSERT_NE(ours, nullptr);
   const std::vector<std::uint8_t> key(32, 0x42);
   EXPECT_EQ(derive(ours, {.digest = "SHA512", .key = key}), "");
@@ -132,7 +134,7 @@ TEST(KdfProvider, RefusesWhatItDoesNotKnow) {
 }
 
 TEST(KdfProvider, CapturesTheTrafficSecretsAndNothingElse) {
-  const char* const ours = install_kdf_provider();
+  const char* const ours = install_tls_provider();
   ASSERT_NE(ours, nullptr);
   const std::vector<std::uint8_t> key(32, 0x42);
   TrafficSecrets secrets;
@@ -149,6 +151,73 @@ TEST(KdfProvider, CapturesTheTrafficSecretsAndNothingElse) {
   EXPECT_EQ(test::hex(secrets.server.bytes()), server);
   derive(ours, {.key = std::vector<std::uint8_t>(32, 1), .label = "c ap traffic"});
   EXPECT_EQ(test::hex(secrets.client.bytes()), client) << "captured after the end of the scope";
+}
+
+struct PkeyDeleter {
+  void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
+  void operator()(EVP_PKEY_CTX* context) const { EVP_PKEY_CTX_free(context); }
+};
+using Pkey = std::unique_ptr<EVP_PKEY, PkeyDeleter>;
+
+Pkey generate_x25519(const char* query) {
+  const std::unique_ptr<EVP_PKEY_CTX, PkeyDeleter> context(
+      EVP_PKEY_CTX_new_from_name(nullptr, "X25519", query));
+  EVP_PKEY* key = nullptr;
+  EXPECT_EQ(EVP_PKEY_keygen_init(context.get()), 1);
+  EXPECT_EQ(EVP_PKEY_generate(context.get(), &key), 1);
+  return Pkey(key);
+}
+
+std::vector<std::uint8_t> public_bytes(const Pkey& key) {
+  unsigned char* bytes = nullptr;
+  const std::size_t size = EVP_PKEY_get1_encoded_public_key(key.get(), &bytes);
+  std::vector<std::uint8_t> copy(bytes, bytes + size);
+  OPENSSL_free(bytes);
+  return copy;
+}
+
+/// The shared secret of `own` and a public key, as a handshake takes it; empty when refused.
+std::string exchange(const Pkey& own, std::span<const std::uint8_t> peer_bytes, const char* query) {
+  const Pkey peer(EVP_PKEY_new());
+  if (EVP_PKEY_copy_parameters(peer.get(), own.get()) != 1 ||
+      EVP_PKEY_set1_encoded_public_key(peer.get(), peer_bytes.data(), peer_bytes.size()) != 1)
+    return {};
+  const std::unique_ptr<EVP_PKEY_CTX, PkeyDeleter> context(
+      EVP_PKEY_CTX_new_from_pkey(nullptr, own.get(), query));
+  std::vector<std::uint8_t> secret(32);
+  std::size_t size = secret.size();
+  if (EVP_PKEY_derive_init(context.get()) != 1 ||
+      EVP_PKEY_derive_set_peer(context.get(), peer.get()) != 1 ||
+      EVP_PKEY_derive(context.get(), secret.data(), &size) != 1)
+    return {};
+  return test::hex(std::span(secret).first(size));
+}
+
+TEST(X25519Provider, AgreesWithOpenSslOnTheSharedSecret) {
+  const char* const ours = install_tls_provider();
+  ASSERT_NE(ours, nullptr);
+  constexpr const char* kTheirs = "provider=default";
+  for (int round = 0; round < 20; ++round) {
+    const Pkey own = generate_x25519(ours);
+    const Pkey theirs = generate_x25519(kTheirs);
+    ASSERT_STREQ(OSSL_PROVIDER_get0_name(EVP_PKEY_get0_provider(own.get())), "detour");
+    EXPECT_EQ(EVP_PKEY_get_security_bits(own.get()), EVP_PKEY_get_security_bits(theirs.get()));
+    EXPECT_EQ(EVP_PKEY_get_bits(own.get()), EVP_PKEY_get_bits(theirs.get()));
+    const std::string secret = exchange(own, public_bytes(theirs), ours);
+    EXPECT_EQ(secret.size(), 64U);
+    EXPECT_EQ(secret, exchange(theirs, public_bytes(own), kTheirs));
+  }
+}
+
+TEST(X25519Provider, RefusesKeysOfTheWrongSizeAndSecretsThatAreZero) {
+  const char* const ours = install_tls_provider();
+  ASSERT_NE(ours, nullptr);
+  const Pkey own = generate_x25519(ours);
+  EXPECT_NE(exchange(own, std::vector<std::uint8_t>(32, 9), ours), "");
+  EXPECT_EQ(exchange(own, std::vector<std::uint8_t>(31, 9), ours), "");
+  EXPECT_EQ(exchange(own, std::vector<std::uint8_t>(33, 9), ours), "");
+  // A point of small order makes zeros whatever our key is (RFC 7748 section 6.1).
+  EXPECT_EQ(exchange(own, std::vector<std::uint8_t>(32, 0), ours), "");
 }
 
 TEST(Secret, IsEmptyAfterItMovedOn) {
