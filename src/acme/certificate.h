@@ -62,11 +62,25 @@ struct CertificateRequest {
   /// PEM file of trusted roots. Empty: the system's store (SSL_CERT_FILE, SSL_CERT_DIR).
   std::string trust_file;
   WallTime now = std::chrono::system_clock::now();
+  /// Make a self-signed certificate for an address when it has no files. Only at the start: made
+  /// while clients are pinned to another one, it would cut them off.
+  bool make_if_missing = true;
+  /// Say nothing about an authority that this machine does not know: it was chosen on purpose.
+  bool any_authority = false;
+  /// Warn when the certificate ends before that is over.
+  std::chrono::seconds expires_soon = std::chrono::days(14);
   /// How messages name the settings: "--cert-dir" or "-certdir".
   std::string cert_dir_setting = "--cert-dir";
   std::string hostname_setting = "--hostname";
   std::string allow_incomplete_chain_setting = "--allow-incomplete-chain";
 };
+
+/// The files that a certificate is read from.
+struct CertificateFiles {
+  std::string cert;
+  std::string key;  ///< The same as `cert` when that one file holds both.
+};
+[[nodiscard]] CertificateFiles certificate_files(const CertificateRequest& request);
 
 /// The certificate for `request`, read from files, or made and kept when the host name is an IP
 /// address and neither of its two files in `cert_dir` exists.
@@ -77,6 +91,11 @@ struct CertificateRequest {
 /// Never overwrites a file: when only one of the two files exists, both are named in the message.
 [[nodiscard]] std::expected<ServerCertificate, std::string> load_certificate(
     const CertificateRequest& request);
+
+/// The same checks for text that is not on disk yet. Messages call it by `request.cert_file` and
+/// `key_file`, which are not read; `key_pem` may be empty when the key is in `cert_pem`.
+[[nodiscard]] std::expected<ServerCertificate, std::string> check_certificate(
+    const CertificateRequest& request, std::string_view cert_pem, std::string_view key_pem);
 
 /// A self-signed ECDSA P-256 certificate for an IP address, for clients that pin it: CN and IP SAN
 /// are the address, life ten years (a new one would cut off every pinned client), valid from the

@@ -13,10 +13,10 @@
 #include <vector>
 
 #include "acme/certificate.h"
-#include "base/files.h"
 #include "acme/openssl.h"
 #include "acme/pem.h"
 #include "base/check.h"
+#include "base/files.h"
 
 namespace detour::acme {
 namespace {
@@ -26,12 +26,8 @@ using Problems = std::vector<std::string>;
 constexpr std::size_t kPemFileSizeMax = 1024 * 1024;
 constexpr std::size_t kChainMax = 10;
 constexpr int kRsaBitsMin = 2048;
-constexpr auto kExpiresSoon = std::chrono::days(14);
 
-struct FilePair {
-  std::string cert;
-  std::string key;  ///< The same as `cert` when that one file holds both.
-};
+using FilePair = CertificateFiles;
 
 struct Store {
   StorePtr store;
@@ -67,17 +63,26 @@ std::string how_to_install(const std::string& hostname, const FilePair& files) {
 
 // --- Reading ------------------------------------------------------------------------------------
 
-/// Adds what `path` holds to `all`.
-std::expected<void, std::string> read_pem(const std::string& path, PemContent& all) {
-  auto text = read_file(path, kPemFileSizeMax);
-  if (!text) return std::unexpected("certificate: " + text.error().message);
-  auto content = parse_pem(path, *text);
-  OPENSSL_cleanse(text->data(), text->size());
+/// Adds what `text` holds to `all`.
+std::expected<void, std::string> add_pem(const std::string& path, std::string_view text,
+                                         PemContent& all) {
+  auto content = parse_pem(path, text);
   if (!content) return std::unexpected("certificate: " + content.error());
   std::ranges::move(content->certificates, std::back_inserter(all.certificates));
   std::ranges::move(content->keys, std::back_inserter(all.keys));
   return {};
 }
+
+/// Adds what the file `path` holds to `all`.
+std::expected<void, std::string> read_pem(const std::string& path, PemContent& all) {
+  auto text = read_file(path, kPemFileSizeMax);
+  if (!text) return std::unexpected("certificate: " + text.error().message);
+  auto added = add_pem(path, *text, all);
+  OPENSSL_cleanse(text->data(), text->size());
+  return added;
+}
+
+std::expected<PemContent, std::string> check_both(PemContent all, const FilePair& files);
 
 std::expected<PemContent, std::string> read_files(const FilePair& files) {
   PemContent all;
@@ -86,7 +91,11 @@ std::expected<PemContent, std::string> read_files(const FilePair& files) {
   if (files.key != files.cert)
     if (auto read = read_pem(files.key, all); !read) problems.push_back(read.error());
   if (!problems.empty()) return std::unexpected(fmt::format("{}", fmt::join(problems, "\n")));
+  return check_both(std::move(all), files);
+}
 
+/// Whether there is at least one certificate and one key.
+std::expected<PemContent, std::string> check_both(PemContent all, const FilePair& files) {
   if (all.certificates.empty())
     return std::unexpected(
         fmt::format("certificate: {} holds a private key and no certificate; give the file with "
@@ -267,6 +276,7 @@ void check_chain(ServerCertificate& certificate, const CertificateRequest& reque
   }
   X509* last = certificate.chain.empty() ? certificate.leaf.get() : certificate.chain.back().get();
   if (X509_self_signed(last, 0) == 1) return;
+  if (request.any_authority) return;
   const Store trust = load_trust_store(request.trust_file);
   if (issuer_is_trusted(trust, last)) return;
 
@@ -306,12 +316,13 @@ bool has_weak_signature(X509* certificate) {
   return digest == NID_sha1 || digest == NID_md5;
 }
 
-void warn_of_weaknesses(ServerCertificate& certificate, WallTime now) {
+void warn_of_weaknesses(ServerCertificate& certificate, const CertificateRequest& request) {
+  const WallTime now = request.now;
   const auto warn = [&](std::string what) {
     certificate.warnings.push_back(fmt::format("certificate: {} {}", certificate.cert_file, what));
   };
-  if (now <= certificate.not_after && certificate.not_after - now < kExpiresSoon)
-    warn(fmt::format("expires in {} days, at {}: renew it and restart the relay",
+  if (now <= certificate.not_after && certificate.not_after - now < request.expires_soon)
+    warn(fmt::format("expires in {} days, at {}: renew it; new files are picked up by themselves",
                      std::chrono::floor<std::chrono::days>(certificate.not_after - now).count(),
                      to_text(certificate.not_after)));
 
@@ -398,42 +409,67 @@ std::string missing_files(const CertificateRequest& request, const FilePair& fil
       how_to_install(request.hostname, files), request.hostname_setting);
 }
 
-std::expected<ServerCertificate, std::string> load(const CertificateRequest& request,
-                                                   const FilePair& files) {
-  auto all = read_files(files);
-  if (!all) return std::unexpected(all.error());
-  auto certificate = take_leaf(*all, request);
-  if (!certificate) return std::unexpected(key_mismatch(*all, files));
+std::expected<ServerCertificate, std::string> examine(PemContent all,
+                                                      const CertificateRequest& request,
+                                                      const FilePair& files) {
+  auto certificate = take_leaf(all, request);
+  if (!certificate) return std::unexpected(key_mismatch(all, files));
   certificate->cert_file = files.cert;
   certificate->key_file = files.key;
 
   Problems problems;
   check_dates(*certificate, request, problems);
   check_name(*certificate, request, problems);
-  build_chain(*certificate, all->certificates, request.now);
+  build_chain(*certificate, all.certificates, request.now);
   check_chain(*certificate, request, files, problems);
   if (!problems.empty()) return std::unexpected(fmt::format("{}", fmt::join(problems, "\n")));
 
-  note_left_out(*certificate, all->certificates);
-  warn_of_weaknesses(*certificate, request.now);
+  note_left_out(*certificate, all.certificates);
+  warn_of_weaknesses(*certificate, request);
   return std::move(*certificate);
+}
+
+std::expected<ServerCertificate, std::string> load(const CertificateRequest& request,
+                                                   const FilePair& files) {
+  auto all = read_files(files);
+  if (!all) return std::unexpected(all.error());
+  return examine(std::move(*all), request, files);
 }
 
 }  // namespace
 
-std::expected<ServerCertificate, std::string> load_certificate(const CertificateRequest& request) {
+CertificateFiles certificate_files(const CertificateRequest& request) {
   if (!request.cert_file.empty())
-    return load(request,
-                FilePair{.cert = request.cert_file,
-                         .key = request.key_file.empty() ? request.cert_file : request.key_file});
-
+    return {.cert = request.cert_file,
+            .key = request.key_file.empty() ? request.cert_file : request.key_file};
   const std::string stem = certificate_file_stem(request.hostname);
-  const FilePair files{.cert = fmt::format("{}/{}.crt", request.cert_dir, stem),
-                       .key = fmt::format("{}/{}.key", request.cert_dir, stem)};
+  return {.cert = fmt::format("{}/{}.crt", request.cert_dir, stem),
+          .key = fmt::format("{}/{}.key", request.cert_dir, stem)};
+}
+
+std::expected<ServerCertificate, std::string> check_certificate(const CertificateRequest& request,
+                                                                std::string_view cert_pem,
+                                                                std::string_view key_pem) {
+  const auto files = certificate_files(request);
+  PemContent all;
+  if (auto added = add_pem(files.cert, cert_pem, all); !added)
+    return std::unexpected(added.error());
+  if (!key_pem.empty())
+    if (auto added = add_pem(files.key, key_pem, all); !added)
+      return std::unexpected(added.error());
+  auto both = check_both(std::move(all), files);
+  if (!both) return std::unexpected(both.error());
+  return examine(std::move(*both), request, files);
+}
+
+std::expected<ServerCertificate, std::string> load_certificate(const CertificateRequest& request) {
+  const auto files = certificate_files(request);
+  if (!request.cert_file.empty()) return load(request, files);
+
   const bool has_cert = exists(files.cert);
   const bool has_key = exists(files.key);
   if (has_cert && has_key) return load(request, files);
-  if (!has_cert && !has_key && !ip_bytes(request.hostname).empty())
+  if (!has_cert && !has_key && !ip_bytes(request.hostname).empty() && request.make_if_missing)
     return make_and_keep(request, files);
   return std::unexpected(missing_files(request, files, has_cert, has_key));
 }

@@ -24,6 +24,7 @@ constexpr std::string_view kJson = "application/json; charset=utf-8";
 constexpr std::string_view kDerpPath = "/derp";
 constexpr std::string_view kWebSocketProtocol = "derp";
 constexpr std::string_view kDebugPath = "/debug";
+constexpr std::string_view kAcmeChallengePath = "/.well-known/acme-challenge/";
 constexpr std::string_view kGenerate204Path = "/generate_204";
 
 constexpr std::string_view kContentSecurityPolicy =
@@ -248,6 +249,18 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
   return answer_home(request, site, origin);
 }
 
+/// For the certificate authority that looks whether this host is ours (HTTP-01).
+[[nodiscard]] Response answer_acme_challenge(const Request& request, const Site& site) {
+  std::string_view host = request.header("Host");
+  if (!host.starts_with('[')) host = host.substr(0, host.find(':'));
+  if (!site.acme_host.empty() && lower(host) != site.acme_host)
+    return text_error(403, "this relay orders no certificate for that host");
+  const auto content =
+      site.acme_challenge(std::string_view(request.path).substr(kAcmeChallengePath.size()));
+  if (!content) return text_error(404, "no such challenge");
+  return page(kPlainText, *content);
+}
+
 /// The plain HTTP port: captive-portal checks and metrics; everything else belongs on HTTPS.
 [[nodiscard]] Response route_http_port(const Request& request, const Site& site,
                                        const Origin& origin) {
@@ -260,6 +273,8 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
   if (site.map.takes(request) &&
       site.debug_access.allows(request, origin.peer_ip, origin.forwarded))
     return answer_map(request, site.map);
+  if (site.acme_challenge && request.path.starts_with(kAcmeChallengePath))
+    return answer_acme_challenge(request, site);
   if (request.method != "GET" && request.method != "HEAD") return text_error(400, "Use HTTPS");
 
   std::string target = request.target.starts_with('/') ? request.target : "/";

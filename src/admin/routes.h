@@ -35,6 +35,12 @@ struct Site {
   std::string version;
   bool has_mesh_key = false;
 
+  /// Content for a token below /.well-known/acme-challenge/, when certificates are ordered; not set
+  /// otherwise. Called on the thread that asks.
+  std::function<std::optional<std::string>(std::string_view token)> acme_challenge;
+  /// When not empty, requests for challenges have to name this host.
+  std::string acme_host;
+
   // Called for debug pages and bootstrap DNS, on the thread that asks for them. All must be set.
   std::function<std::string()> render_prometheus;
   std::function<std::string()> render_expvar_json;

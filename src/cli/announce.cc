@@ -59,11 +59,14 @@ std::string announcement_text(const Announcement& announcement) {
                              : std::string());
   if (!config.hostname.empty()) text += fmt::format("Host name:   {}\n", config.hostname);
   text += fmt::format("Public key:  {}\n", announcement.public_key);
-  if (announcement.certificate == nullptr)
+  if (!config.tls)
     return text +
            "\nClients need TLS: put something in front that ends TLS and passes the upgrade on.\n";
 
-  text += fmt::format("Certificate: {}\n", certificate_text(*announcement.certificate));
+  text +=
+      announcement.certificate != nullptr
+          ? fmt::format("Certificate: {}\n", certificate_text(*announcement.certificate))
+          : fmt::format("Certificate: ordered and renewed by ACME, kept in {}\n", config.cert_dir);
   return text + fmt::format(
                     "\nDERP map, for \"derpMap\" in the tailnet policy file (Headscale reads it "
                     "from a file):\n\n{}\n",

@@ -15,7 +15,7 @@ namespace detour::cli {
 /// The relay as it runs, with the ports that the kernel chose.
 struct Announcement {
   const config::Config& config;
-  const acme::ServerCertificate* certificate = nullptr;  ///< Null without TLS.
+  const acme::ServerCertificate* certificate = nullptr;  ///< Null without TLS and with ACME.
   std::string public_key;                                ///< `nodekey:` and 64 hex digits.
   std::uint16_t port = 0;
   std::optional<std::uint16_t> http_port;

@@ -9,11 +9,11 @@
 
 #include "acme/certificate.h"
 #include "base/files.h"
-#include "cli/certificate_request.h"
 #include "cli/mesh_key.h"
 #include "cli/relay_key.h"
 #include "config/address.h"
 #include "config/rate_config.h"
+#include "server/certificates.h"
 
 namespace detour::cli {
 namespace {
@@ -63,7 +63,7 @@ void check_certificate(const config::Config& config, CheckReport& report) {
       report.notes.push_back(fmt::format("certificate: {}.crt will be made", stem));
     return;
   }
-  const auto certificate = acme::load_certificate(certificate_request(config));
+  const auto certificate = acme::load_certificate(server::certificate_request(config));
   if (!certificate) {
     report.problems.push_back(certificate.error());
     return;

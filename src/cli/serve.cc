@@ -14,7 +14,6 @@
 #include <utility>
 
 #include "acme/certificate.h"
-#include "cli/certificate_request.h"
 #include "cli/check.h"
 #include "cli/log_spdlog.h"
 #include "cli/mesh_key.h"
@@ -22,6 +21,7 @@
 #include "cli/run_relay.h"
 #include "cli/version.h"
 #include "config/command_line.h"
+#include "server/certificates.h"
 
 namespace detour::cli {
 namespace {
@@ -55,10 +55,6 @@ std::optional<Identity> load_identity(const config::Config& config, Log& log) {
   } else {
     log_lines(log, LogLevel::kError, key.error());
   }
-  if (config.tls && config.cert_mode != config::CertMode::kManual) {
-    log.error("certificates by ACME are not built yet: use the manual mode");
-    return std::nullopt;
-  }
   auto mesh_key = load_mesh_key(config);
   if (mesh_key) {
     identity.mesh_key = *mesh_key;
@@ -66,9 +62,10 @@ std::optional<Identity> load_identity(const config::Config& config, Log& log) {
     log_lines(log, LogLevel::kError, mesh_key.error());
   }
   const bool has_keys = key && mesh_key;
-  if (!config.tls) return has_keys ? std::optional(std::move(identity)) : std::nullopt;
+  if (!config.tls || server::orders_certificates(config))
+    return has_keys ? std::optional(std::move(identity)) : std::nullopt;
 
-  auto certificate = acme::load_certificate(certificate_request(config));
+  auto certificate = acme::load_certificate(server::certificate_request(config));
   if (!certificate) {
     log_lines(log, LogLevel::kError, certificate.error());
     return std::nullopt;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -176,6 +178,34 @@ void add_rate_limit(Variable& derp, const Snapshot& s) {
           }}};
 }
 
+/// How the certificates are doing, by name.
+void add_certificates(Variable& detour, const std::vector<CertificateTotals>& certificates) {
+  const auto by_name = [&certificates](auto value_of) {
+    LabelMap map{.label = "name", .samples = {}};
+    for (const auto& one : certificates)
+      map.samples.emplace_back(one.name, std::invoke(value_of, one));
+    return map;
+  };
+  std::string last_error;
+  for (const auto& one : certificates)
+    if (!one.last_error.empty()) last_error = one.last_error;
+
+  auto& members = std::get<Group>(detour.value).members;
+  members.push_back({"certificate_last_error", Text{std::move(last_error)}});
+  members.push_back({"counter_certificate_renewal_failures_total",
+                     by_name(&CertificateTotals::failures),
+                     "Attempts to replace a certificate that failed"});
+  members.push_back({"counter_certificate_renewals_total", by_name(&CertificateTotals::renewals),
+                     "Attempts to replace a certificate: orders, or files that were read again"});
+  members.push_back({"gauge_certificate_expires_in_seconds",
+                     by_name(&CertificateTotals::expires_in_seconds),
+                     "Seconds until the certificate expires, 0 when it has or when there is none"});
+  members.push_back({"gauge_certificate_last_renewal_failed", by_name([](const auto& one) {
+                       return std::uint64_t{!one.last_error.empty()};
+                     }),
+                     "Whether the last attempt to replace the certificate failed"});
+}
+
 /// What happened to logins and connected clients that were checked.
 void add_admission(Variable& detour, const Snapshot::Admission& a) {
   constexpr std::array<std::string_view, 2> kSources = {"tailscaled", "url"};
@@ -256,6 +286,10 @@ void add_admission(Variable& detour, const Snapshot::Admission& a) {
       stun_group(s),
       {"version", Info{{{"version", s.version}, {"binary", s.binary}}}},
   };
+  if (!s.certificates.empty()) {
+    const auto detour = std::ranges::find(variables, "detour", &Variable::key);
+    add_certificates(*detour, s.certificates);
+  }
   if (s.admission) {
     const auto detour = std::ranges::find(variables, "detour", &Variable::key);
     add_admission(*detour, *s.admission);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "metrics/counters.h"
 
@@ -29,6 +30,15 @@ struct ProcessUsage {
 struct PacketTotals {
   std::uint64_t packets = 0;
   std::uint64_t bytes = 0;  ///< Payload bytes.
+};
+
+/// How one certificate is doing.
+struct CertificateTotals {
+  std::string name;                      ///< Host name or address.
+  std::uint64_t expires_in_seconds = 0;  ///< 0: expired, or there is none yet.
+  std::uint64_t renewals = 0;            ///< Orders, or changed files that were read.
+  std::uint64_t failures = 0;            ///< Of those.
+  std::string last_error;                ///< Of the last renewal; empty when that was fine.
 };
 
 template <std::size_t N>
@@ -122,6 +132,7 @@ struct Snapshot {
     HistogramTotals<kQueryBounds.size()> query_milliseconds{};
   };
   std::optional<Admission> admission;
+  std::vector<CertificateTotals> certificates;  ///< By the caller, in the order of their names.
 
   // About /bootstrap-dns, by the caller.
   std::uint64_t bootstrap_dns_requests = 0;

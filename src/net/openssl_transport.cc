@@ -52,9 +52,10 @@ std::string_view alert_hint(int reason) {
 
 }  // namespace
 
-std::unique_ptr<OpenSslTransport> OpenSslTransport::make(const TlsContext& context) {
+std::unique_ptr<OpenSslTransport> OpenSslTransport::make(const TlsContext& context,
+                                                         std::string_view local_ip) {
   std::unique_ptr<OpenSslTransport> transport(new OpenSslTransport);
-  transport->ssl_.reset(SSL_new(context.ssl_context()));
+  transport->ssl_.reset(context.new_ssl(local_ip));
   BIO* const bio = BIO_new(context.bio_method());
   if (!transport->ssl_ || bio == nullptr) {
     BIO_free(bio);

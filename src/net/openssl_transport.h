@@ -3,6 +3,7 @@
 #include <openssl/ssl.h>
 
 #include <memory>
+#include <string_view>
 
 #include "net/tls_context.h"
 #include "net/tls_provider.h"
@@ -14,8 +15,10 @@ namespace detour::net {
 /// fed and writes to the caller's sink: no socket, no copies of its own, no read-ahead.
 class OpenSslTransport final : public Transport {
  public:
-  /// `context` must outlive the transport. Null when out of memory.
-  [[nodiscard]] static std::unique_ptr<OpenSslTransport> make(const TlsContext& context);
+  /// `context` must outlive the transport; `local_ip` as for TlsContext::new_ssl(). Null when out
+  /// of memory.
+  [[nodiscard]] static std::unique_ptr<OpenSslTransport> make(const TlsContext& context,
+                                                              std::string_view local_ip = {});
 
   void feed(std::span<const std::uint8_t> input) override { input_ = input; }
   Handshake handshake(ByteBuffer& sink) override;

@@ -247,7 +247,10 @@ bool Connection::continue_handshake(std::span<const std::uint8_t> input) {
       return false;
     }
     // Silent connections hold no TLS state: it is made when the first byte arrives.
-    auto transport = net::OpenSslTransport::make(*shared_.tls);
+    auto transport = net::OpenSslTransport::make(*shared_.tls,
+                                                 shared_.tls->depends_on_address()
+                                                     ? net::local_address(send_side_.fd()).ip_text()
+                                                     : std::string());
     if (!transport) {
       close(CloseReason::kRefused);
       return false;
@@ -261,7 +264,9 @@ bool Connection::continue_handshake(std::span<const std::uint8_t> input) {
     case net::Transport::Handshake::kFailed:
       scratch_.counters.handshake_failures.add();
       shared_.log_gated(LogCause::kTlsFailed, LogLevel::kWarn, scratch_.now, [&] {
-        return fmt::format("TLS handshake with {} failed: {}", peer_.text(), made.failure);
+        const std::string waiting_for = shared_.tls->waiting_for();
+        return fmt::format("TLS handshake with {} failed: {}", peer_.text(),
+                           waiting_for.empty() ? made.failure : waiting_for);
       });
       close(CloseReason::kRefused);
       return false;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -12,6 +13,7 @@
 #include <utility>
 
 #include "admin/forwarded_for.h"
+#include "server/certificates.h"
 #include "server/process_usage.h"
 #include "server/shared.h"
 #include "server/worker.h"
@@ -55,6 +57,23 @@ admin::Home home_of(config::HomePage home) {
   return admin::Home::kDefault;
 }
 
+std::vector<metrics::CertificateTotals> certificate_totals(const Certificates& certificates) {
+  const auto now = std::chrono::system_clock::now();
+  std::vector<metrics::CertificateTotals> all;
+  for (auto& status : certificates.status()) {
+    const auto left = std::chrono::duration_cast<std::chrono::seconds>(status.not_after - now);
+    all.push_back({.name = std::move(status.name),
+                   .expires_in_seconds = status.serving && left.count() > 0
+                                             ? static_cast<std::uint64_t>(left.count())
+                                             : 0,
+                   .renewals = status.attempts,
+                   .failures = status.failures,
+                   .last_error = std::move(status.last_error)});
+  }
+  std::ranges::sort(all, {}, &metrics::CertificateTotals::name);
+  return all;
+}
+
 std::string machine_name() {
   std::array<char, 256> name{};
   ::gethostname(name.data(), name.size() - 1);
@@ -85,6 +104,13 @@ std::expected<std::unique_ptr<HttpService>, std::string> HttpService::make(Share
   site.machine = machine_name();
   site.version = config.version;
   site.has_mesh_key = !shared.mesh_key.is_zero();
+  if (orders_certificates(config)) {
+    site.acme_challenge = [&shared](std::string_view token) {
+      return shared.certificates->http_token(token);
+    };
+    // An authority asks for an address by whichever of them it knows.
+    if (!config.acme_ip_certs) site.acme_host = config.hostname;
+  }
   const HttpService& self = *service;
   site.render_prometheus = [&self] { return metrics::format_prometheus(self.snapshot()); };
   site.render_expvar_json = [&self] { return metrics::format_expvar_json(self.snapshot()); };
@@ -154,6 +180,7 @@ metrics::Snapshot HttpService::snapshot() const {
   snapshot.uptime_seconds = static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - shared_.started_at).count());
   snapshot.has_tls_listener = shared_.tls != nullptr;
+  if (shared_.certificates) snapshot.certificates = certificate_totals(*shared_.certificates);
   snapshot.version = shared_.config.version;
   snapshot.binary = shared_.config.binary_name;
   return snapshot;

@@ -8,6 +8,7 @@
 
 #include "config/rate_config.h"
 #include "net/socket.h"
+#include "server/certificates.h"
 #include "server/http_service.h"
 #include "server/monitor.h"
 #include "server/shared.h"
@@ -18,38 +19,6 @@ namespace detour::server {
 namespace {
 
 constexpr std::string_view kCannotWatch = "cannot watch the listening sockets: out of memory";
-
-std::optional<net::RecordKey::Backend> record_backend(config::TlsRecords records) {
-  using enum net::RecordKey::Backend;
-  switch (records) {
-    case config::TlsRecords::kAuto:
-      return net::RecordKey::best_backend();
-    case config::TlsRecords::kIpsecMb:
-      return kIpsecMb;
-    case config::TlsRecords::kEvp:
-      return kEvp;
-    case config::TlsRecords::kOpenSsl:
-      break;
-  }
-  return std::nullopt;
-}
-
-std::expected<std::unique_ptr<net::TlsContext>, std::string> make_tls(
-    const config::Config& config, const acme::ServerCertificate& certificate,
-    const crypto::NodePublic& relay_key) {
-  const auto meta = acme::make_meta_certificate(relay_key.hex(), std::chrono::system_clock::now());
-  net::TlsServerOptions options{.leaf = certificate.leaf.get(), .key = certificate.key.get()};
-  for (const auto& issuer : certificate.chain) options.chain.push_back(issuer.get());
-  options.chain.push_back(meta.get());
-  options.own_records = record_backend(config.tls_records);
-  // derper serves a DNS name only to clients that ask for it. We do the same under its name;
-  // otherwise a client that hides or misses the name is served, because the certificate protects it
-  // all the same.
-  const bool is_ip = net::SocketAddress::parse(config.hostname, 0).has_value();
-  if (config.personality == config::Personality::kDerper && !is_ip)
-    options.required_sni = config.hostname;
-  return net::TlsContext::make(options);
-}
 
 /// The relays that config names, each understood, and the TLS for the links to them.
 std::expected<std::vector<MeshTarget>, std::string> prepare_mesh(
@@ -125,9 +94,13 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
       return std::unexpected(
           "tls-records is ipsec-mb, but this program was built without that library or the CPU "
           "lacks AVX: set it to auto");
-    auto tls = make_tls(config, *options.certificate, shared.public_key);
-    if (!tls) return std::unexpected(tls.error());
-    shared.tls = std::move(*tls);
+    auto certificates =
+        Certificates::make(config, shared.public_key, options.certificate, *options.log);
+    if (!certificates) return std::unexpected(certificates.error());
+    shared.certificates = std::move(*certificates);
+    shared.tls = &shared.certificates->tls();
+    shared.reload_subscribers.add(
+        [&shared](const config::Config&) { shared.certificates->check_now(); });
   }
   auto mesh_targets = prepare_mesh(shared, options.mesh_authorities_file);
   if (!mesh_targets) return std::unexpected(mesh_targets.error());
@@ -185,6 +158,8 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
         });
   }
   for (const auto& worker : shared.workers) worker->start_thread();
+  // Now that authorities can look at what we show them.
+  if (shared.certificates) shared.certificates->start(options.certificate);
   return relay;
 }
 
@@ -197,6 +172,8 @@ Relay::~Relay() {
 void Relay::stop() {
   if (monitor_) monitor_->begin_stop();
   shared_->bootstrap_dns.stop();
+  // What it waits for may take longer; the destructor sees its end.
+  if (shared_->certificates) shared_->certificates->request_stop();
   for (const auto& worker : shared_->workers) worker->post_stop();
   for (const auto& worker : shared_->workers) worker->join();
   shared_->admission.stop();
@@ -223,6 +200,11 @@ std::optional<net::SocketAddress> Relay::http_address() const {
 std::optional<net::SocketAddress> Relay::stun_address() const {
   if (!stun_) return std::nullopt;
   return net::local_address(stun_.get());
+}
+
+std::vector<acme::CertificateStatus> Relay::certificate_status() const {
+  return shared_->certificates ? shared_->certificates->status()
+                               : std::vector<acme::CertificateStatus>();
 }
 
 std::string Relay::metrics_text() const {

@@ -5,8 +5,10 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "acme/certificate.h"
+#include "acme/keeper.h"
 #include "admin/map_page.h"
 #include "base/log.h"
 #include "config/config.h"
@@ -28,7 +30,7 @@ class Relay {
     crypto::MeshKey mesh_key{};  ///< The secret that the relays of a region share; zero = none.
     /// PEM of the CAs that vouch for mesh peers; empty = those of the system (SSL_CERT_FILE).
     std::string mesh_authorities_file{};
-    /// Needed when config.tls; only read during start().
+    /// Needed when config.tls and certificates are read from files; only read during start().
     const acme::ServerCertificate* certificate = nullptr;
     admin::MapPage map{};  ///< The DERP map to serve; without a path none is.
     Log* log = nullptr;    ///< Must outlive the relay.
@@ -58,6 +60,9 @@ class Relay {
   /// The listener for monitoring.
   [[nodiscard]] std::optional<net::SocketAddress> metrics_address() const;
   [[nodiscard]] const crypto::NodePublic& public_key() const;
+
+  /// How the certificates are doing, one for each; nothing without TLS. Any thread.
+  [[nodiscard]] std::vector<acme::CertificateStatus> certificate_status() const;
 
   /// Derper's metrics as /debug/varz gives them.
   [[nodiscard]] std::string metrics_text() const;

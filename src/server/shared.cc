@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "server/certificates.h"
 #include "server/http_service.h"
 #include "server/worker.h"
 

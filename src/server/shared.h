@@ -28,6 +28,7 @@
 
 namespace detour::server {
 
+class Certificates;
 class HttpService;
 class Worker;
 
@@ -83,7 +84,8 @@ class Shared {
   Quiescence quiescence;
   relay::Directory directory;
   BlockDepot block_depot;                      ///< Evens out the workers' pools.
-  std::unique_ptr<net::TlsContext> tls;        ///< Null when the main listener is plain HTTP.
+  std::unique_ptr<Certificates> certificates;  ///< Null when the main listener is plain HTTP.
+  net::TlsContext* tls = nullptr;              ///< That of `certificates`.
   std::optional<client::TlsContext> link_tls;  ///< For links to mesh peers; only when there are.
   BootstrapDns bootstrap_dns;
   std::unique_ptr<HttpService> http;

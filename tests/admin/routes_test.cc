@@ -416,5 +416,36 @@ TEST(DerpUpgrade, TakesAWebSocketWhoseHandshakeIsRight) {
   EXPECT_EQ(upgrade_of("chat")->websocket_head, "");
 }
 
+TEST(Route, AnswersChallengesOnTheHttpPortWhereCertificatesAreOrdered) {
+  auto ordering = site();
+  ordering.acme_challenge = [](std::string_view token) -> std::optional<std::string> {
+    if (token == "token_1") return "token_1.thumbprint";
+    return std::nullopt;
+  };
+  ordering.acme_host = "derp1.example.com";
+  const auto ask = [&](std::string_view target, Listener listener = Listener::kHttpPort) {
+    return route(request_of("GET", target), ordering, {listener, kStranger});
+  };
+  const auto good = ask("/.well-known/acme-challenge/token_1");
+  EXPECT_EQ(good.status, 200U);
+  EXPECT_EQ(good.body, "token_1.thumbprint");
+  EXPECT_EQ(ask("/.well-known/acme-challenge/other").status, 404U);
+  EXPECT_EQ(ask("/.well-known/acme-challenge/").status, 404U);
+  EXPECT_EQ(ask("/.well-known/").status, 302U);
+  EXPECT_NE(ask("/.well-known/acme-challenge/token_1", Listener::kMainTls).body,
+            "token_1.thumbprint")
+      << "authorities come to the HTTP port";
+
+  ordering.acme_host = "other.example.com";
+  EXPECT_EQ(ask("/.well-known/acme-challenge/token_1").status, 403U);
+  ordering.acme_host = "";
+  EXPECT_EQ(ask("/.well-known/acme-challenge/token_1").status, 200U);
+  EXPECT_EQ(route(request_of("GET", "/.well-known/acme-challenge/token_1"), site(),
+                  {Listener::kHttpPort, kStranger})
+                .status,
+            302U)
+      << "without ACME it is a page like others";
+}
+
 }  // namespace
 }  // namespace detour::admin

@@ -501,6 +501,129 @@ TEST(TlsContext, SendsTheWholeChainInOrder) {
   EXPECT_EQ(X509_cmp(sk_X509_value(sent, 2), meta.certificate.get()), 0);
 }
 
+/// The leaf that a client with this name gets; null when the handshake fails.
+acme::CertificatePtr shown_leaf(const TlsContext& context, const std::string& sni,
+                                std::string_view local_ip = {}, const Bytes& alpn = {}) {
+  const auto transport = OpenSslTransport::make(context, local_ip);
+  TlsPeer peer({.version = TLS1_3_VERSION, .sni = sni, .alpn = alpn});
+  if (!connect(peer, *transport)) return nullptr;
+  return acme::CertificatePtr(SSL_get1_peer_certificate(peer.ssl()));
+}
+TlsCertificate as_shown(const test::TestCertificate& certificate, std::string dns_name = {},
+                        std::string ip = {}) {
+  return {.leaf = certificate.certificate.get(),
+          .key = certificate.key.get(),
+          .chain = {},
+          .dns_name = std::move(dns_name),
+          .ip = std::move(ip)};
+}
+bool is(const acme::CertificatePtr& shown, const test::TestCertificate& certificate) {
+  return shown != nullptr && X509_cmp(shown.get(), certificate.certificate.get()) == 0;
+}
+
+TEST(TlsContext, ShowsNewCertificatesToNewConnectionsAndLeavesTheOthersAlone) {
+  const auto context = make_context();
+  const auto transport = OpenSslTransport::make(*context);
+  TlsPeer peer({.version = TLS1_3_VERSION});
+  ASSERT_TRUE(connect(peer, *transport));
+  // One whose handshake is under way keeps the certificate it began with.
+  const auto begun = OpenSslTransport::make(*context);
+
+  const auto next = test::make_certificate({.common_name = "next"});
+  ASSERT_TRUE(context->set_certificates(std::array{as_shown(next)}).has_value());
+  EXPECT_TRUE(is(shown_leaf(*context, ""), next));
+  TlsPeer early({.version = TLS1_3_VERSION});
+  ASSERT_TRUE(connect(early, *begun));
+  EXPECT_TRUE(
+      is(acme::CertificatePtr(SSL_get1_peer_certificate(early.ssl())), server_certificate()));
+
+  ByteBuffer sink;
+  ASSERT_TRUE(transport->seal(as_bytes("still here"), sink));
+  peer.give(sink.bytes());
+  EXPECT_EQ(as_text(peer.read()), "still here");
+}
+
+TEST(TlsContext, KeepsTheOldCertificatesWhenNewOnesCannotBeUsed) {
+  const auto context = make_context();
+  const auto other = test::make_certificate({.common_name = "other"});
+  TlsCertificate mixed = as_shown(other);
+  mixed.key = server_certificate().key.get();
+  EXPECT_FALSE(context->set_certificates(std::array{mixed}).has_value());
+  EXPECT_TRUE(is(shown_leaf(*context, ""), server_certificate()));
+}
+
+TEST(TlsContext, FailsHandshakesUntilThereIsACertificateAndSaysWhatForItWaits) {
+  auto made = TlsContext::make({});
+  ASSERT_TRUE(made.has_value()) << made.error();
+  TlsContext& context = **made;
+  context.set_waiting_for("an order");
+  EXPECT_EQ(shown_leaf(context, "relay.test"), nullptr);
+  EXPECT_EQ(context.waiting_for(), "an order");
+  ASSERT_TRUE(context.set_certificates(std::array{as_shown(server_certificate())}).has_value());
+  EXPECT_NE(shown_leaf(context, "relay.test"), nullptr);
+  EXPECT_EQ(context.waiting_for(), "");
+  context.set_waiting_for("too late");
+  EXPECT_EQ(context.waiting_for(), "");
+}
+
+TEST(TlsContext, ChoosesByNameAndByTheAddressThatWasReached) {
+  const auto name = test::make_certificate({.common_name = "name"});
+  const auto first = test::make_certificate({.common_name = "first"});
+  const auto second = test::make_certificate({.common_name = "second"});
+  for (const bool strict : {false, true}) {
+    SCOPED_TRACE(strict);
+    auto made = TlsContext::make({.required_sni = strict ? "relay.test" : ""});
+    ASSERT_TRUE(made.has_value());
+    TlsContext& context = **made;
+    EXPECT_FALSE(context.depends_on_address());
+    ASSERT_TRUE(context
+                    .set_certificates(std::array{as_shown(name, "relay.test"),
+                                                 as_shown(first, "", "192.0.2.1"),
+                                                 as_shown(second, "", "2001:db8::2")})
+                    .has_value());
+    EXPECT_TRUE(context.depends_on_address());
+    EXPECT_TRUE(is(shown_leaf(context, "relay.test", "192.0.2.1"), name));
+    EXPECT_TRUE(is(shown_leaf(context, "RELAY.test", "2001:db8::2"), name));
+    EXPECT_TRUE(is(shown_leaf(context, "", "192.0.2.1"), first));
+    EXPECT_TRUE(is(shown_leaf(context, "", "2001:db8::2"), second));
+    EXPECT_TRUE(is(shown_leaf(context, "2001:db8::2", "2001:db8::2"), second));
+    EXPECT_TRUE(is(shown_leaf(context, "", "10.0.0.1"), first)) << "behind address translation";
+    const auto other = shown_leaf(context, "other.test", "192.0.2.1");
+    EXPECT_EQ(other == nullptr, strict);
+  }
+}
+
+TEST(TlsContext, ShowsAChallengeToWhomItIsForAndNobodyElse) {
+  const auto challenge = test::make_certificate({.common_name = "challenge"});
+  const auto acme = Bytes{10, 'a', 'c', 'm', 'e', '-', 't', 'l', 's', '/', '1'};
+  auto both = acme;
+  both.insert(both.end(), {8, 'h', 't', 't', 'p', '/', '1', '.', '1'});
+  auto empty = TlsContext::make({.required_sni = "relay.test"});
+  ASSERT_TRUE(empty.has_value());
+  const auto full = make_context("relay.test");
+  for (TlsContext* const context : {empty->get(), full.get()}) {
+    ASSERT_TRUE(
+        context->add_challenge("relay.test", challenge.certificate.get(), challenge.key.get())
+            .has_value());
+    const auto transport = OpenSslTransport::make(*context);
+    TlsPeer peer({.version = TLS1_3_VERSION, .sni = "relay.test", .alpn = acme});
+    ASSERT_TRUE(connect(peer, *transport)) << transport->failure();
+    EXPECT_TRUE(is(acme::CertificatePtr(SSL_get1_peer_certificate(peer.ssl())), challenge));
+    const unsigned char* selected = nullptr;
+    unsigned size = 0;
+    SSL_get0_alpn_selected(peer.ssl(), &selected, &size);
+    EXPECT_EQ(as_text({selected, size}), "acme-tls/1");
+
+    EXPECT_TRUE(is(shown_leaf(*context, "Relay.TEST", {}, acme), challenge));
+    EXPECT_FALSE(is(shown_leaf(*context, "relay.test"), challenge));
+    EXPECT_FALSE(is(shown_leaf(*context, "relay.test", {}, both), challenge));
+    EXPECT_FALSE(is(shown_leaf(*context, "other.test", {}, acme), challenge));
+    EXPECT_FALSE(is(shown_leaf(*context, "", {}, acme), challenge));
+    context->remove_challenge("relay.test");
+    EXPECT_FALSE(is(shown_leaf(*context, "relay.test", {}, acme), challenge));
+  }
+}
+
 TEST(TlsContext, SaysWhichPartOpenSslRefuses) {
   const auto other = test::make_certificate({.common_name = "other.test"});
   const auto context = TlsContext::make({.leaf = server_certificate().certificate.get(),

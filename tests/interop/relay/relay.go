@@ -153,22 +153,33 @@ var ModuleDir = sync.OnceValue(func() string {
 	panic("the tests have to run inside the module detour.example/interop")
 })
 
-// Tool gives the path of one of tailscale.com's commands (derper, tailscale, tailscaled) of exactly
-// the version in go.mod, building it when it is not in Go's build cache yet.
+// toolPaths are the commands that are not tailscale.com's.
+var toolPaths = map[string]string{
+	"pebble":              "github.com/letsencrypt/pebble/v2/cmd/pebble",
+	"pebble-challtestsrv": "github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv",
+}
+
+// Tool gives the path of a command of exactly the version in go.mod, building it when it is not in
+// Go's build cache yet: tailscale.com's derper, tailscale and tailscaled, and the ACME server pebble.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
-	if v := os.Getenv(strings.ToUpper(name) + "_BIN"); v != "" {
+	variable := strings.ToUpper(strings.ReplaceAll(name, "-", "_")) + "_BIN"
+	if v := os.Getenv(variable); v != "" {
 		if _, err := os.Stat(v); err != nil {
-			t.Fatalf("%s_BIN: %v", strings.ToUpper(name), err)
+			t.Fatalf("%s: %v", variable, err)
 		}
 		return v
+	}
+	path := toolPaths[name]
+	if path == "" {
+		path = "tailscale.com/cmd/" + name
 	}
 	toolMu.Lock()
 	defer toolMu.Unlock()
 	if p, ok := tools[name]; ok {
 		return p
 	}
-	cmd := exec.Command(filepath.Join(runtime.GOROOT(), "bin", "go"), "tool", "-n", "tailscale.com/cmd/"+name)
+	cmd := exec.Command(filepath.Join(runtime.GOROOT(), "bin", "go"), "tool", "-n", path)
 	if _, err := os.Stat(cmd.Path); err != nil {
 		cmd = exec.Command("go", cmd.Args[1:]...)
 	}
@@ -177,11 +188,11 @@ func Tool(t testing.TB, name string) string {
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("building tailscale.com/cmd/%s: %v\n%s", name, err, stderr.String())
+		t.Fatalf("building %s: %v\n%s", path, err, stderr.String())
 	}
 	p := strings.TrimSpace(string(out))
 	if _, err := os.Stat(p); err != nil {
-		t.Fatalf("go tool -n tailscale.com/cmd/%s said %q: %v", name, p, err)
+		t.Fatalf("go tool -n %s said %q: %v", path, p, err)
 	}
 	tools[name] = p
 	return p
