@@ -55,6 +55,7 @@ class AcmeKeeper final : public CertificateKeeper {
   }
 
   void check_now() override { thread_->wake(); }
+  void check_now(CertificateRequest /*request*/) override { thread_->wake(); }
   void request_stop() override { thread_->request_stop(); }
 
   [[nodiscard]] std::vector<CertificateStatus> status() const override {

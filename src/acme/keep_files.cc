@@ -57,11 +57,11 @@ class FileKeeper final : public CertificateKeeper {
  public:
   FileKeeper(CertificateRequest request, const ServerCertificate& current, CertificateSink sink,
              Log& log, Duration interval)
-      : request_(std::move(request)),
-        identifier_{.value = request_.hostname, .is_ip = !ip_bytes(request_.hostname).empty()},
+      : identifier_{.value = request.hostname, .is_ip = !ip_bytes(request.hostname).empty()},
         sink_(std::move(sink)),
         log_(log),
         interval_(interval),
+        request_(std::move(request)),
         files_(certificate_files(request_)),
         pin_(current.pin),
         self_signed_(current.self_signed),
@@ -75,6 +75,13 @@ class FileKeeper final : public CertificateKeeper {
   }
 
   void check_now() override { thread_->wake(); }
+  void check_now(CertificateRequest request) override {
+    {
+      const std::lock_guard lock(mutex_);
+      next_request_ = std::move(request);
+    }
+    thread_->wake();
+  }
   void request_stop() override { thread_->request_stop(); }
 
   [[nodiscard]] std::vector<CertificateStatus> status() const override {
@@ -95,12 +102,24 @@ class FileKeeper final : public CertificateKeeper {
   }
 
   Duration step(bool was_woken) {
+    take_next_request();
     remind_of_expiry();
     const Fingerprints now = look();
     const bool settled = now == seen_;
     seen_ = now;
     if (was_woken || (settled && now != loaded_)) reload(now);
     return interval_;
+  }
+
+  void take_next_request() {
+    const std::lock_guard lock(mutex_);
+    if (!next_request_) return;
+    // What the certificate has to be for, and how, stays as it was at the start.
+    request_.cert_dir = next_request_->cert_dir;
+    request_.cert_file = next_request_->cert_file;
+    request_.key_file = next_request_->key_file;
+    files_ = certificate_files(request_);
+    next_request_.reset();
   }
 
   void reload(const Fingerprints& files) {
@@ -174,14 +193,14 @@ class FileKeeper final : public CertificateKeeper {
     }
   }
 
-  CertificateRequest request_;
   const Identifier identifier_;
   const CertificateSink sink_;
   Log& log_;
   const Duration interval_;
-  const CertificateFiles files_;
 
   // Of the thread alone.
+  CertificateRequest request_;
+  CertificateFiles files_;
   std::string pin_;
   bool self_signed_;
   Fingerprints loaded_;  ///< The files as they were last read, whether that went well or not.
@@ -191,6 +210,7 @@ class FileKeeper final : public CertificateKeeper {
 
   mutable std::mutex mutex_;
   CertificateStatus status_;
+  std::optional<CertificateRequest> next_request_;
   std::optional<ControlThread> thread_;  ///< Last, so that it ends first.
 };
 

@@ -57,6 +57,9 @@ class CertificateKeeper {
 
   /// Looks at files, or orders what is missing or due, at once. Any thread.
   virtual void check_now() = 0;
+  /// The same, with files of these names from now on; nothing else changes where certificates are
+  /// ordered. Any thread.
+  virtual void check_now(CertificateRequest request) = 0;
   /// Any thread.
   [[nodiscard]] virtual std::vector<CertificateStatus> status() const = 0;
   /// Asks for the end without waiting for it, which the destructor does. Any thread.

@@ -226,12 +226,20 @@ void Certificates::request_stop() {
   if (keeper_) keeper_->request_stop();
 }
 
-void Certificates::check_now() {
-  if (keeper_) keeper_->check_now();
+void Certificates::check_now(const config::Config& changed) {
+  if (keeper_) keeper_->check_now(certificate_request(changed));
 }
 
 std::vector<acme::CertificateStatus> Certificates::status() const {
   return keeper_ ? keeper_->status() : std::vector<acme::CertificateStatus>();
+}
+
+std::optional<std::string> Certificates::unready() const {
+  if (std::string waiting_for = tls_->waiting_for(); !waiting_for.empty()) return waiting_for;
+  const auto now = std::chrono::system_clock::now();
+  for (const auto& one : status())
+    if (one.expired(now)) return fmt::format("the certificate for {} has expired", one.name);
+  return std::nullopt;
 }
 
 std::optional<std::string> Certificates::http_token(std::string_view token) const {

@@ -51,11 +51,14 @@ class Certificates final : public acme::ChallengeServer {
   void start(const acme::ServerCertificate* current);
   /// Asks for the end without waiting for it, which the destructor does.
   void request_stop();
-  /// Reads files again, or tries again what failed, now. Any thread.
-  void check_now();
+  /// Reads files again, those that `changed` names, or tries again what failed, now. Any thread.
+  void check_now(const config::Config& changed);
 
   /// One for each certificate; any thread.
   [[nodiscard]] std::vector<acme::CertificateStatus> status() const;
+
+  /// Why clients cannot be served: no certificate yet, or an expired one. Any thread.
+  [[nodiscard]] std::optional<std::string> unready() const;
 
   /// What GET /.well-known/acme-challenge/`token` answers; any thread.
   [[nodiscard]] std::optional<std::string> http_token(std::string_view token) const;

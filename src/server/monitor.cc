@@ -9,6 +9,7 @@
 #include "admin/monitoring.h"
 #include "base/files.h"
 #include "metrics/exposition.h"
+#include "server/certificates.h"
 #include "server/http_service.h"
 #include "server/shared.h"
 #include "server/worker.h"
@@ -108,6 +109,7 @@ std::optional<std::string> Monitor::unready() const {
   if (stopping_.load()) return "the relay is stopping";
   if (shared_.limits.connections() >= shared_.descriptors_for_connections)
     return "out of file descriptors: new connections have to wait";
+  if (shared_.certificates) return shared_.certificates->unready();
   return std::nullopt;
 }
 

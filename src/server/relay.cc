@@ -100,7 +100,7 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
     shared.certificates = std::move(*certificates);
     shared.tls = &shared.certificates->tls();
     shared.reload_subscribers.add(
-        [&shared](const config::Config&) { shared.certificates->check_now(); });
+        [&shared](const config::Config& changed) { shared.certificates->check_now(changed); });
   }
   auto mesh_targets = prepare_mesh(shared, options.mesh_authorities_file);
   if (!mesh_targets) return std::unexpected(mesh_targets.error());

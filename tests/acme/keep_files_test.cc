@@ -165,6 +165,18 @@ TEST_F(KeepFiles, ReadsUnchangedFilesWhenAskedAndServesNothingAnew) {
   EXPECT_EQ(status().failures, 0U);
 }
 
+TEST_F(KeepFiles, GoesOnWithFilesOfOtherNames) {
+  const auto other = issue();
+  CertificateRequest request;
+  request.cert_file = folder_.write("other.pem", other.cert_pem + other.key_pem);
+  keeper_->check_now(request);
+  ASSERT_TRUE(eventually([&] { return !events_.pins().empty(); }));
+  EXPECT_EQ(events_.pins().back(), other.pin);
+  const auto next = issue();
+  folder_.write("other.pem", next.cert_pem + next.key_pem);
+  ASSERT_TRUE(eventually([&] { return events_.pins().back() == next.pin; }));
+}
+
 TEST_F(KeepFiles, CountsWhatCannotBeServed) {
   refuse_ = true;
   install(issue());
