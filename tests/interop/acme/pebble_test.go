@@ -230,6 +230,13 @@ func (a *authority) asLetsEncrypt() (env []string) {
 				r.Out.URL.Path = "/dir"
 			}
 		},
+		// Let's Encrypt says where the order is when it is finalized; Go's client relies on that.
+		ModifyResponse: func(r *http.Response) error {
+			if id, ok := strings.CutPrefix(r.Request.URL.Path, "/finalize-order/"); ok && r.Header.Get("Location") == "" {
+				r.Header.Set("Location", "https://"+name+"/my-order/"+id)
+			}
+			return nil
+		},
 	}
 	served, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{certificate}})
 	if err != nil {

@@ -229,6 +229,12 @@ func Binary(t testing.TB) string {
 	if IsDerper() {
 		return DerperBinary(t)
 	}
+	return DetourAsDerper(t)
+}
+
+// DetourAsDerper is Detour by a path that ends in "derper", whatever server the tests run against.
+func DetourAsDerper(t testing.TB) string {
+	t.Helper()
 	link := filepath.Join(t.TempDir(), "derper")
 	if err := os.Symlink(DetourBinary(t), link); err != nil {
 		t.Fatal(err)
