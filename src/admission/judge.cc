@@ -45,7 +45,7 @@ void Judge::set_policy(const Policy& policy, AllowList list, TimePoint now) {
   allow_list_ = std::move(list);
   counters_.allow_list_keys.set(allow_list_.size());
   queries_.clear();
-  recheck_queries_ = 0;
+  inquiries_ = recheck_inquiries_ = 0;
   // The key of a case depends on the policy, so cases are built anew from who is there.
   std::vector<Login> waiting;
   std::vector<Login> admitted;
@@ -203,13 +203,18 @@ void Judge::left(std::uint64_t id, TimePoint now) {
 
 // --- Asking
 
+/// Whether one more inquiry may begin. Each counts with its larger stage from the start, because
+/// the second one does not wait for room.
+bool Judge::has_room(std::size_t inquiries, std::size_t queries_max) const {
+  return (inquiries + 1) * std::max(policy_.sockets, policy_.controllers) <= queries_max;
+}
+
 std::size_t Judge::first_stage_size() const {
   return policy_.sockets != 0 ? policy_.sockets : policy_.controllers;
 }
 
 void Judge::start_queued(TimePoint now) {
-  const std::size_t size = std::max(policy_.sockets, policy_.controllers);
-  while (!queue_.empty() && queries_.size() + size <= kQueriesMax) {
+  while (!queue_.empty() && has_room(inquiries_, kQueriesMax)) {
     Case& c = *queue_.front();
     queue_.pop_front();
     c.is_queued = false;
@@ -220,13 +225,12 @@ void Judge::start_queued(TimePoint now) {
 
 void Judge::tick(TimePoint now) {
   start_queued(now);
-  const std::size_t size = std::max(policy_.sockets, policy_.controllers);
   while (!rechecks_.empty() && rechecks_.begin()->first <= now &&
-         recheck_queries_ + size <= kRecheckQueriesMax && queries_.size() + size <= kQueriesMax) {
+         has_room(recheck_inquiries_, kRecheckQueriesMax) && has_room(inquiries_, kQueriesMax)) {
     Case& c = *rechecks_.begin()->second;
     cancel_recheck(c);
     if (c.inquiry) continue;  // Its answer is as good, and schedules the next one.
-    if (size == 0) {
+    if (policy_.sockets == 0 && policy_.controllers == 0) {
       cut_off_all(c, std::string(kNotOnList));
       settle(c, now);
     } else {
@@ -242,6 +246,8 @@ std::optional<TimePoint> Judge::next_due() const {
 }
 
 void Judge::start_inquiry(Case& c, bool is_recheck, TimePoint /*now*/) {
+  ++inquiries_;
+  if (is_recheck) ++recheck_inquiries_;
   c.inquiry = Inquiry{.is_recheck = is_recheck, .asks_controllers = policy_.sockets == 0};
   ask_stage(c);
 }
@@ -255,7 +261,6 @@ void Judge::ask_stage(Case& c) {
   for (std::size_t source = first; source < first + count; ++source) {
     const QueryId id = next_query_++;
     queries_.emplace(id, std::pair(&c, source));
-    if (inquiry.is_recheck) ++recheck_queries_;
     counters_.in_flight.set(queries_.size());
     actions_.ask(id, source, c.subject);
   }
@@ -267,7 +272,6 @@ void Judge::answered(QueryId id, Reply reply, TimePoint now) {
   Case& c = *found->second.first;
   Inquiry& inquiry = *c.inquiry;
   queries_.erase(found);
-  if (inquiry.is_recheck) --recheck_queries_;
   --inquiry.unanswered;
   inquiry.replies.push_back(std::move(reply));
 
@@ -311,6 +315,8 @@ std::optional<Judge::Decision> Judge::stage_decision(const Inquiry& inquiry, Tim
 
 void Judge::finish(Case& c, const Decision& decision, TimePoint now) {
   drop_questions_of(c);
+  --inquiries_;
+  if (c.inquiry->is_recheck) --recheck_inquiries_;
   c.inquiry.reset();
   c.last = decision;
 
@@ -333,9 +339,7 @@ void Judge::finish(Case& c, const Decision& decision, TimePoint now) {
 
 void Judge::drop_questions_of(const Case& c) {
   if (!c.inquiry || c.inquiry->unanswered == 0) return;
-  const std::size_t dropped =
-      std::erase_if(queries_, [&c](const auto& query) { return query.second.first == &c; });
-  if (c.inquiry->is_recheck) recheck_queries_ -= dropped;
+  std::erase_if(queries_, [&c](const auto& query) { return query.second.first == &c; });
 }
 
 // --- Staying

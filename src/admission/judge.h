@@ -186,6 +186,7 @@ class Judge {
   void cut_off_all(Case& c, const std::string& reason);
 
   void start_queued(TimePoint now);
+  [[nodiscard]] bool has_room(std::size_t inquiries, std::size_t queries_max) const;
   [[nodiscard]] std::size_t first_stage_size() const;
   void start_inquiry(Case& c, bool is_recheck, TimePoint now);
   void ask_stage(Case& c);
@@ -210,7 +211,8 @@ class Judge {
   std::set<std::pair<TimePoint, Case*>> rechecks_;
   std::list<Case*> idle_;  ///< The longest idle first.
   std::map<QueryId, std::pair<Case*, std::size_t>> queries_;
-  std::size_t recheck_queries_ = 0;
+  std::size_t inquiries_ = 0;          ///< Under way.
+  std::size_t recheck_inquiries_ = 0;  ///< Those of them that are re-checks.
   QueryId next_query_ = 1;
 };
 

@@ -98,9 +98,7 @@ void RecordTransport::rest() {
 
 Transport::OpenResult RecordTransport::open(std::span<std::uint8_t> out, ByteBuffer& sink) {
   std::size_t size = 0;
-  const auto result = [&](Opened status) {
-    return OpenResult{.size = size, .status = status};
-  };
+  const auto result = [&](Opened status) { return OpenResult{.size = size, .status = status}; };
   if (failure_ != nullptr) return result(Opened::kFailed);
   while (input_.size() >= kHeaderSize) {
     const auto header = input_.first<kHeaderSize>();

@@ -424,7 +424,7 @@ func TestAppNamesThatAreNotLetIn(t *testing.T) {
 func TestRemovedClientsAreCutOff(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("takes up to a minute and a half")
+		t.Skip("left out with -short: takes up to a minute and a half")
 	}
 	if !relay.DetourOnly(t, "clients are checked again while connected") {
 		return

@@ -258,7 +258,7 @@ func TestReportsForPeople(t *testing.T) {
 func TestThroughputOnRequest(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("takes five seconds")
+		t.Skip("left out with -short: takes five seconds")
 	}
 	r := relay.Start(t, relay.Options{})
 	doctor(t, target(r.Addr), "--stun-port", port(r.STUNAddr), "--pin", r.Pin, "--throughput").want(t, expect{

@@ -255,7 +255,7 @@ func playLink(t *testing.T, showMeta bool) {
 func TestAMeshPeerThatTakesNothing(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("takes more than 5 s")
+		t.Skip("left out with -short: takes more than 5 s")
 	}
 	r, p, _ := startWithFakePeer(t, false)
 	l := p.accept()

@@ -414,7 +414,7 @@ func TestAWatcherThatReadsLate(t *testing.T) {
 func TestMeshPeersMayBeSlow(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("takes seconds")
+		t.Skip("left out with -short: takes seconds")
 	}
 	meshKey := newMeshKey()
 	r := relay.Start(t, relay.Options{NoSTUN: true, HTTPPort: -1,
