@@ -58,7 +58,7 @@ var formats = []string{"policy", "headscale", "json"}
 func TestMapsOfARunningRelay(t *testing.T) {
 	t.Parallel()
 	if relay.IsDerper() {
-		t.Skip("the map comes from the configuration of Detour")
+		t.Skip("not for derper: the map comes from the configuration of Detour")
 	}
 	r := relay.Start(t, relay.Options{})
 	for _, format := range formats {
@@ -361,7 +361,7 @@ func TestPingAcrossTwoRelays(t *testing.T) {
 func TestTheRelayServesItsMap(t *testing.T) {
 	t.Parallel()
 	if relay.IsDerper() {
-		t.Skip("derper serves no map")
+		t.Skip("not for derper: it serves no map")
 	}
 	start := func(t *testing.T, args ...string) (base, pin string) {
 		t.Helper()

@@ -324,7 +324,7 @@ func pid(r *relay.Relay) []string { return []string{"--pid", strconv.Itoa(r.Pid)
 func TestTheRunningRelay(t *testing.T) {
 	t.Parallel()
 	if relay.IsDerper() {
-		t.Skip("the doctor reads the configuration of Detour only; from outside it checks any server")
+		t.Skip("not for derper: the doctor reads the configuration of Detour only; from outside it checks any server")
 	}
 	t.Run("healthy", func(t *testing.T) {
 		t.Parallel()

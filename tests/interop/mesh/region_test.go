@@ -247,7 +247,7 @@ func exchange(t testing.TB, clients []*client) {
 // bothKinds skips tests that need both programs anyway.
 func bothKinds(t *testing.T) {
 	if relay.IsDerper() {
-		t.Skip("takes both servers whatever is under test, so once, with Detour, is enough")
+		t.Skip("not for derper: takes both servers whatever is under test, so once, with Detour, is enough")
 	}
 }
 
