@@ -81,6 +81,7 @@ class Builder {
     check_key_file();
     if (config_.tls) check_certificate();
     check_mesh();
+    check_not_built();
     check_admission();
     check_watching();
     check_map_page();
@@ -444,6 +445,13 @@ class Builder {
     if (!config_.mesh_with.empty() && config_.mesh_key.empty() && config_.mesh_key_file.empty())
       problem(fmt::format("{} needs the key that the relays share: set {}", flag("mesh-with"),
                           config_.dev ? flag("mesh-key") : flag("mesh-psk-file")));
+  }
+
+  void check_not_built() {
+    if (config_.ace)
+      warning(fmt::format("{} is not built yet: CONNECT is answered with 403, and clients take "
+                          "another way to the control plane",
+                          flag("ace")));
     if (const Input& secrets = at("secrets-url"); !secrets.text.empty() && !config_.dev)
       problem(
           fmt::format("{}: fetching the mesh key from a setec server is not built: put it into "

@@ -695,7 +695,7 @@ class ServerChecker {
       target.stun_port = c.stun_port;
     else
       target.stun_port = std::nullopt;
-    if (c.tls && c.http_port && answers_http_) target.http_port = *c.http_port;
+    if (c.tls && c.http_port && answers_http_) target.http_port = c.http_port;
     target.relays = c.derp;
     target.authorities_file = service_variable("SSL_CERT_FILE");
     target.insecure = c.allow_incomplete_chain;

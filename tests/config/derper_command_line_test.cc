@@ -460,6 +460,11 @@ TEST(DerperCommandLine, NeedsNoGoodHostNameWithoutTls) {
   EXPECT_TRUE(says(start.warnings, "a URL is not a host name"));
 }
 
+TEST(DerperCommandLine, SaysThatConnectIsNotBuilt) {
+  EXPECT_TRUE(says(start_with(served({"-ace"})).warnings, "-ace is not built yet"));
+  EXPECT_FALSE(says(start_with(served({})).warnings, "-ace"));
+}
+
 TEST(Describe, NamesEachValueThatWasSetWithItsSource) {
   Environment environment = environment_at("/home/derp");
   environment.variables["TS_ALLOW_DEBUG_IP"] = "192.0.2.7";
