@@ -190,7 +190,8 @@ std::expected<void, std::string> run_hook(const HookCall& call, Log& log,
   const TimePoint deadline = Clock::now() + call.timeout;
   bool too_late = false;
   while (!child.has_ended()) {
-    if (stop.stop_requested() || (too_late = Clock::now() >= deadline)) {
+    too_late = Clock::now() >= deadline;
+    if (too_late || stop.stop_requested()) {
       child.end();
       break;
     }
