@@ -1,10 +1,9 @@
 #include "doctor/http_answer.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cstdint>
+#include <ctime>
 
 #include "http/message.h"
 
