@@ -222,7 +222,6 @@ class Judge {
     if (leads_to_root)
       add(State::kInfo, "D11", "private-authority",
           "Android and iOS ignore authorities that the user installed: phones refuse this relay");
-    return;
   }
 
   void judge_order() {
