@@ -137,7 +137,7 @@ class CurlHttps final : public Https {
 
   [[nodiscard]] std::string explain(CURLcode result, const std::string& url,
                                     std::string_view detail) const {
-    const std::string what =
+    std::string what =
         fmt::format("{}: {}", url, detail.empty() ? curl_easy_strerror(result) : detail);
     switch (result) {
       case CURLE_COULDNT_RESOLVE_HOST:

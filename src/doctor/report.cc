@@ -48,7 +48,7 @@ std::string indented(std::string_view text) {
 
 }  // namespace
 
-void Report::begin_section(std::string title) {
+void Report::begin_section(std::string_view title) {
   sections_.push_back({.title = printable(title), .findings = {}, .attachments = {}});
   if (options_.json) return;
   clear_progress();

@@ -24,7 +24,7 @@ class Report {
   explicit Report(ReportOptions options) : options_(options) {}
 
   /// What the following findings are about.
-  void begin_section(std::string title);
+  void begin_section(std::string_view title);
   void add(Finding finding);
   void add(State state, std::string_view code, std::string_view fault, std::string cause,
            std::string fix = {}) {
