@@ -184,20 +184,34 @@ int initialize(const OSSL_CORE_HANDLE* handle, const OSSL_DISPATCH* /*in*/,
   return 1;
 }
 
-const char* install() {
+/// Holds the providers from the first use to the end of the program. OpenSSL cleans up after that,
+/// because it was there first, and would count what is still loaded as leaked.
+class LoadedProviders {
+ public:
   // To load one provider by name switches off that OpenSSL loads its own when it is needed.
-  if (OSSL_PROVIDER_load(nullptr, "default") == nullptr ||
-      OSSL_PROVIDER_add_builtin(nullptr, kProvider, initialize) != 1 ||
-      OSSL_PROVIDER_load(nullptr, kProvider) == nullptr)
-    return nullptr;
-  return kPreferProvider;
-}
+  LoadedProviders() : default_(OSSL_PROVIDER_load(nullptr, "default")) {
+    if (default_ != nullptr && OSSL_PROVIDER_add_builtin(nullptr, kProvider, initialize) == 1)
+      ours_ = OSSL_PROVIDER_load(nullptr, kProvider);
+  }
+  ~LoadedProviders() {
+    if (ours_ != nullptr) OSSL_PROVIDER_unload(ours_);
+    if (default_ != nullptr) OSSL_PROVIDER_unload(default_);
+  }
+  LoadedProviders(const LoadedProviders&) = delete;
+  LoadedProviders& operator=(const LoadedProviders&) = delete;
+
+  [[nodiscard]] bool has_ours() const { return ours_ != nullptr; }
+
+ private:
+  OSSL_PROVIDER* default_;
+  OSSL_PROVIDER* ours_ = nullptr;
+};
 
 }  // namespace
 
 const char* install_tls_provider() {
-  static const char* const query = install();
-  return query;
+  static const LoadedProviders loaded;
+  return loaded.has_ours() ? kPreferProvider : nullptr;
 }
 
 SecretCapture::SecretCapture(TrafficSecrets& secrets) {
