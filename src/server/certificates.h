@@ -47,8 +47,8 @@ class Certificates final : public acme::ChallengeServer {
 
   [[nodiscard]] net::TlsContext& tls() { return *tls_; }
 
-  /// Begins to look after them; the listeners have to be bound, for challenges. Before other threads
-  /// use this object.
+  /// Begins to look after them; the listeners have to be bound, for challenges. Before other
+  /// threads use this object.
   void start(const acme::ServerCertificate* current);
   /// Asks for the end without waiting for it, which the destructor does.
   void request_stop();

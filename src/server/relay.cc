@@ -157,8 +157,8 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
             shared.log.error(read.error() + "; the token stays as it was");
         });
   }
-  // Before the workers, which ask it how the certificates are doing; an authority that comes at once
-  // waits in the backlog of the listener.
+  // Before the workers, which ask it how the certificates are doing; an authority that comes at
+  // once waits in the backlog of the listener.
   if (shared.certificates) shared.certificates->start(options.certificate);
   for (const auto& worker : shared.workers) worker->start_thread();
   return relay;
