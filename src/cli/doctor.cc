@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "cli/arguments.h"
 #include "cli/terminal.h"
 #include "cli/version.h"
 #include "config/address.h"
@@ -26,7 +27,7 @@
 namespace detour::cli {
 namespace {
 
-constexpr int kExitUsage = 2;
+constexpr std::string_view kName = "doctor";
 constexpr std::uint16_t kDnsPort = 53;
 
 struct Arguments {
@@ -84,11 +85,6 @@ void add_options(CLI::App* app, Arguments* args) {
       "Behind -- stand the options of `detour serve` for the configuration to check, where "
       "it is not that of the running relay: detour doctor -- --config FILE");
   app->add_flag("--codes", args->list_codes, "List the codes of all checks");
-}
-
-int usage_error(const Call& call, const std::string& what) {
-  fmt::print(stderr, "{} doctor: {}\n", call.program, what);
-  return kExitUsage;
 }
 
 /// `1.1.1.1`, `1.1.1.1:53`, `[2606:4700:4700::1111]:53`.
@@ -241,12 +237,7 @@ int run_doctor(const Call& call) {
   add_options(&app, &arguments);
   const auto own = split_at_dashes(call.args, &arguments.serve);
   arguments.has_serve = own.size() < call.args.size();
-  try {
-    // CLI11 takes the arguments last first.
-    app.parse(std::vector<std::string>(own.rbegin(), own.rend()));
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kExitUsage;
-  }
+  if (const auto status = parse_arguments(app, own)) return *status;
   if (arguments.list_codes) {
     for (const auto& [code, title] : doctor::codes()) fmt::print("{}  {}\n", code, title);
     return 0;
@@ -255,25 +246,25 @@ int run_doctor(const Call& call) {
   for (const auto& text : arguments.resolvers) {
     const auto resolver = parse_resolver(text);
     if (!resolver)
-      return usage_error(call, fmt::format("--resolver {}: write IP or IP:PORT", text));
+      return usage_error(call, kName, fmt::format("--resolver {}: write IP or IP:PORT", text));
     options.resolvers.push_back(*resolver);
   }
   options.throughput = arguments.throughput;
   options.timeout =
       std::chrono::milliseconds(static_cast<std::int64_t>(arguments.timeout_seconds * 1000));
-  if (!crypto::init()) return usage_error(call, "the crypto library cannot be used");
+  if (!crypto::init()) return usage_error(call, kName, "the crypto library cannot be used");
   std::signal(SIGPIPE, SIG_IGN);
 
   doctor::Report report(report_options(arguments.json));
   const bool local = arguments.local || (arguments.target.empty() && arguments.maps.empty());
   if (local && !arguments.target.empty())
-    return usage_error(call, "--local looks at this machine: leave the relay's address out");
+    return usage_error(call, kName, "--local looks at this machine: leave the relay's address out");
   if (!local && (arguments.has_serve || arguments.pid || !arguments.user.empty()))
-    return usage_error(call,
+    return usage_error(call, kName,
                        "--pid, --user and what stands behind -- are for this machine: add --local");
   const auto error = local ? check_this_machine(call, arguments, options, report)
                            : check_from_outside(arguments, options, report);
-  if (error) return usage_error(call, *error);
+  if (error) return usage_error(call, kName, *error);
   return report.finish();
 }
 

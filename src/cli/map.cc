@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "cli/arguments.h"
 #include "cli/terminal.h"
 #include "cli/version.h"
 #include "config/address.h"
@@ -22,7 +23,7 @@
 namespace detour::cli {
 namespace {
 
-constexpr int kExitUsage = 2;
+constexpr std::string_view kName = "map";
 
 const std::map<std::string, doctor::MapFormat> kFormats = {
     {"policy", doctor::MapFormat::kPolicy},
@@ -174,11 +175,6 @@ std::optional<std::string> apply_options(const Arguments& args, doctor::DerpMap*
   return std::nullopt;
 }
 
-int usage_error(const Call& call, const std::string& what) {
-  fmt::print(stderr, "{} map: {}\n", call.program, what);
-  return kExitUsage;
-}
-
 }  // namespace
 
 int run_map(const Call& call) {
@@ -190,19 +186,14 @@ int run_map(const Call& call) {
   add_options(&app, &args);
   const auto own = split_at_dashes(call.args, &args.serve);
   args.has_serve = own.size() < call.args.size();
-  try {
-    // CLI11 takes the arguments last first.
-    app.parse(std::vector<std::string>(own.rbegin(), own.rend()));
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kExitUsage;
-  }
-  if (args.check && args.files.empty()) return usage_error(call, "--check takes files");
+  if (const auto status = parse_arguments(app, own)) return *status;
+  if (args.check && args.files.empty()) return usage_error(call, kName, "--check takes files");
   if (args.json && !args.check)
-    return usage_error(call,
+    return usage_error(call, kName,
                        "--json goes with --check; for a map in "
                        "JSON write --format json");
   if (!args.files.empty() && (!args.hostname.empty() || args.has_serve || args.pid))
-    return usage_error(call,
+    return usage_error(call, kName,
                        "write files, or a relay's options, not both: merge them in a second "
                        "step");
 
@@ -216,12 +207,12 @@ int run_map(const Call& call) {
   } else {
     if (args.hostname.empty()) {
       auto found = map_of_machine(call, args);
-      if (!found) return usage_error(call, found.error());
+      if (!found) return usage_error(call, kName, found.error());
       map = std::move(*found);
     } else {
       map.regions[900] = {.id = 900, .code = "detour", .name = "Detour", .nodes = {{}}};
     }
-    if (const auto error = apply_options(args, &map)) return usage_error(call, *error);
+    if (const auto error = apply_options(args, &map)) return usage_error(call, kName, *error);
   }
   if (args.omit_default_regions) map.omit_default_regions = true;
   if (args.keep_default_regions) map.omit_default_regions = false;

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "cli/arguments.h"
 #include "cli/terminal.h"
 #include "crypto/keys.h"
 #include "doctor/netcheck.h"
@@ -21,7 +22,7 @@
 namespace detour::cli {
 namespace {
 
-constexpr int kExitUsage = 2;
+constexpr std::string_view kName = "netcheck";
 
 struct Arguments {
   std::vector<std::string> maps;
@@ -63,11 +64,6 @@ nlohmann::ordered_json json_of(const doctor::RegionLatency& region) {
           {"https_problem", region.https_problem}};
 }
 
-int usage_error(const Call& call, const std::string& what) {
-  fmt::print(stderr, "{} netcheck: {}\n", call.program, what);
-  return kExitUsage;
-}
-
 }  // namespace
 
 int run_netcheck(const Call& call) {
@@ -84,26 +80,22 @@ int run_netcheck(const Call& call) {
       ->capture_default_str()
       ->check(CLI::Range(0.1, 60.0));
   app.add_flag("--json", args.json, "Print one JSON object");
-  try {
-    // CLI11 takes the arguments last first.
-    app.parse(std::vector<std::string>(call.args.rbegin(), call.args.rend()));
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kExitUsage;
-  }
-  if (!crypto::init()) return usage_error(call, "the crypto library cannot be used");
+  if (const auto status = parse_arguments(app, call.args)) return *status;
+  if (!crypto::init()) return usage_error(call, kName, "the crypto library cannot be used");
   std::signal(SIGPIPE, SIG_IGN);
 
   doctor::DerpMap map;
   for (const auto& path : args.maps) {
     const auto parsed = doctor::read_map(path);
-    if (!parsed) return usage_error(call, fmt::format("{}: {}", path, parsed.error()));
+    if (!parsed) return usage_error(call, kName, fmt::format("{}: {}", path, parsed.error()));
     if (const auto merged = doctor::merge_map(&map, doctor::lint_map(parsed->map).corrected);
         !merged)
-      return usage_error(call, merged.error());
+      return usage_error(call, kName, merged.error());
   }
   if (args.region && !map.regions.contains(*args.region))
-    return usage_error(call, fmt::format("--region {}: the map has no such region", *args.region));
-  if (map.regions.empty()) return usage_error(call, "the map has no region");
+    return usage_error(call, kName,
+                       fmt::format("--region {}: the map has no such region", *args.region));
+  if (map.regions.empty()) return usage_error(call, kName, "the map has no region");
 
   doctor::ProbeOptions options;
   options.timeout =

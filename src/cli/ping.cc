@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/arguments.h"
 #include "client/advice.h"
 #include "client/round_trip.h"
 #include "client/tls_stream.h"
@@ -29,7 +30,6 @@ namespace detour::cli {
 namespace {
 
 constexpr int kExitFailed = 1;
-constexpr int kExitUsage = 2;
 constexpr std::uint32_t kCountMax = 100'000;
 
 using Json = nlohmann::ordered_json;
@@ -259,17 +259,9 @@ int run_ping(const Call& call) {
   CLI::App app{"Proves that a relay relays: two throw-away keys log in, packets go both ways.",
                call.program + " ping"};
   add_options(&app, &arguments);
-  try {
-    // CLI11 takes the arguments last first.
-    app.parse(std::vector<std::string>(call.args.rbegin(), call.args.rend()));
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kExitUsage;
-  }
+  if (const auto status = parse_arguments(app, call.args)) return *status;
   const auto options = parse_options(arguments);
-  if (!options) {
-    fmt::print(stderr, "{} ping: {}\n", call.program, options.error());
-    return kExitUsage;
-  }
+  if (!options) return usage_error(call, "ping", options.error());
   if (!crypto::init()) {
     fmt::print(stderr, "{} ping: the crypto library cannot be used\n", call.program);
     return kExitFailed;

@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
@@ -18,14 +17,6 @@ doctor::ReportOptions report_options(bool json) {
           .colour = !plain && isatty(STDOUT_FILENO) == 1,
           .out = stdout,
           .progress = isatty(STDERR_FILENO) == 1 ? stderr : nullptr};
-}
-
-std::span<const std::string> split_at_dashes(std::span<const std::string> args,
-                                             std::vector<std::string>* behind) {
-  const auto dashes = std::ranges::find(args, "--");
-  if (dashes == args.end()) return args;
-  behind->assign(dashes + 1, args.end());
-  return args.first(static_cast<std::size_t>(dashes - args.begin()));
 }
 
 }  // namespace detour::cli

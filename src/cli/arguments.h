@@ -1,0 +1,28 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cli/subcommand.h"
+
+namespace CLI {
+class App;
+}
+
+namespace detour::cli {
+
+/// The arguments before a `--`; those behind it go to `*behind`.
+[[nodiscard]] std::span<const std::string> split_at_dashes(std::span<const std::string> args,
+                                                           std::vector<std::string>* behind);
+
+/// Reads a subcommand's arguments into the variables that `app` was given. The exit status when the
+/// program ends with that: help was printed (0), or what is wrong was said (config::kExitUsage).
+[[nodiscard]] std::optional<int> parse_arguments(CLI::App& app, std::span<const std::string> args);
+
+/// Says what is wrong with how `subcommand` was called, and gives the exit status for that.
+[[nodiscard]] int usage_error(const Call& call, std::string_view subcommand, std::string_view what);
+
+}  // namespace detour::cli
