@@ -207,7 +207,7 @@ TEST_P(ChurnTest, StoppingInTheMiddleOfEverything) {
   ASSERT_TRUE(test::wait_until([&] { return logged_in.load() >= 2 * kClients; }));
   const TimePoint start = Clock::now();
   relay_.relay().stop();
-  EXPECT_LT(Clock::now() - start, std::chrono::seconds(2));
+  EXPECT_LT(Clock::now() - start, std::chrono::seconds(10)) << "2 s, and what a busy machine adds";
   over.store(true);
   for (std::thread& thread : threads) thread.join();
 }

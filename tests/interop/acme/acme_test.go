@@ -380,7 +380,7 @@ func TestRenewal(t *testing.T) {
 func TestRenewalThatFails(t *testing.T) {
 	detourOnly(t, noDirectory)
 	p := pickPorts(t)
-	a := startPebble(t, pebbleOptions{httpPort: p.http, tlsPort: p.tls, validity: map[string]int{"default": 30}})
+	a := startPebble(t, pebbleOptions{httpPort: p.http, tlsPort: p.tls, validity: map[string]int{"default": 75}})
 	s := serve(t, "", p, "--hostname", host, "--cert-mode", "letsencrypt", "--acme-directory", a.directory, "--acme-ca-file", a.caFile)
 	s.waitFor("got one for " + host)
 	first, err := verified(s.Addr, host, host, a.roots())

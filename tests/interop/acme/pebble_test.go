@@ -28,7 +28,7 @@ import (
 const (
 	host = "relay.interop.test"
 	// patience is how long a test waits for what has to come.
-	patience = 60 * time.Second
+	patience = 120 * time.Second
 )
 
 // eventually looks again and again until f gives no error.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -134,6 +135,7 @@ func TestRateLimit(t *testing.T) {
 	// 300,000 bytes: 100,000 at once, the rest takes a second.
 	begin := time.Now()
 	go slow.Write(packetsTo(to, 300, 1000))
+	var times []time.Duration
 	for i := range 300 {
 		if f := to.Frame(); f.Type != wire.RecvPacket || len(f.Payload) != 1000 {
 			t.Fatalf("packet %d: %v", i, f)
@@ -141,13 +143,14 @@ func TestRateLimit(t *testing.T) {
 		if i%50 == 49 {
 			at := time.Now()
 			exchange(t, fast, other)
-			if took := time.Since(at); took > 500*time.Millisecond {
-				t.Errorf("another client took %v for a packet", took)
-			}
+			times = append(times, time.Since(at))
 		}
 	}
+	if slices.Sort(times); times[len(times)/2] > 500*time.Millisecond {
+		t.Errorf("another client took %v for a packet each", times)
+	}
 	took := time.Since(begin)
-	if took < 900*time.Millisecond || took > 3*time.Second {
+	if took < 900*time.Millisecond || took > 3*time.Second+relay.Slack {
 		t.Errorf("300,000 bytes took %v, want about 1 s", took)
 	}
 	if got := r.Varz(t)[waited]; got < 1 {
@@ -182,7 +185,7 @@ func TestRateLimitIsReloadedOnSIGHUP(t *testing.T) {
 
 	writeFile(t, path, `{"PerClientRateLimitBytesPerSec": 3000000, "PerClientRateBurstBytes": 4000000}`)
 	r.Signal(syscall.SIGHUP)
-	if !relay.Poll(5*time.Second, func() bool { return r.Varz(t)[rate] == 3000000 }) {
+	if !relay.Poll(30*time.Second, func() bool { return r.Varz(t)[rate] == 3000000 }) {
 		t.Fatal("the new rate does not hold")
 	}
 	if v := r.Varz(t)[burst]; v != 4000000 {
@@ -194,13 +197,13 @@ func TestRateLimitIsReloadedOnSIGHUP(t *testing.T) {
 	for range 300 {
 		b.Frame()
 	}
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := time.Since(begin); took > 5*time.Second+relay.Slack {
 		t.Errorf("3 MB took %v after the limit was raised", took)
 	}
 
 	writeFile(t, path, `{}`)
 	r.Signal(syscall.SIGHUP)
-	if !relay.Poll(5*time.Second, func() bool { return r.Varz(t)[rate] == 0 }) {
+	if !relay.Poll(30*time.Second, func() bool { return r.Varz(t)[rate] == 0 }) {
 		t.Error("the limit is not lifted")
 	}
 	if v := r.Varz(t)[burst]; v != 0 {

@@ -180,7 +180,7 @@ func start(t testing.TB, args ...string) *relay.Relay {
 
 func wantLog(t testing.TB, r *relay.Relay, text string) {
 	t.Helper()
-	if !relay.Poll(5*time.Second, func() bool { return strings.Contains(r.Log(), text) }) {
+	if !relay.Poll(30*time.Second, func() bool { return strings.Contains(r.Log(), text) }) {
 		t.Errorf("the log does not say %q", text)
 	}
 }

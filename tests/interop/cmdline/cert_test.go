@@ -275,7 +275,7 @@ func TestAnAddressGetsACertificateOnce(t *testing.T) {
 				t.Errorf("valid until %v, want about ten years", r.Leaf.NotAfter)
 			}
 			// A relay may log behind its work.
-			if !relay.Poll(5*time.Second, func() bool { return strings.Contains(r.Log(), r.Pin) && strings.Contains(r.Log(), `"CertName"`) }) {
+			if !relay.Poll(30*time.Second, func() bool { return strings.Contains(r.Log(), r.Pin) && strings.Contains(r.Log(), `"CertName"`) }) {
 				t.Errorf("the log has no DERP map entry with the pin %s:\n%s", r.Pin, r.Log())
 			}
 			r.Restart() // compares the pin

@@ -87,7 +87,7 @@ func TestServeFromAFileAndReloadIt(t *testing.T) {
 	reload := func(want ...string) {
 		t.Helper()
 		r.Signal(syscall.SIGHUP)
-		if !relay.Poll(10*time.Second, func() bool {
+		if !relay.Poll(30*time.Second, func() bool {
 			return !slices.ContainsFunc(want, func(s string) bool { return !strings.Contains(r.Log(), s) })
 		}) {
 			t.Fatalf("the log does not say all of %q", want)
@@ -292,7 +292,7 @@ func TestSIGHUPReloadsTheRateConfig(t *testing.T) {
 	write(`{"PerClientRateLimitBytesPerSec": -1}`)
 	logged := len(r.Log())
 	r.Signal(syscall.SIGHUP)
-	if !relay.Poll(5*time.Second, func() bool {
+	if !relay.Poll(30*time.Second, func() bool {
 		return strings.Count(r.Log()[logged:], "rate") >= 2 || strings.Contains(r.Log()[logged:], "rate.json")
 	}) {
 		t.Errorf("the bad file is not reported:\n%s", r.Log()[logged:])

@@ -343,7 +343,7 @@ func TestPlainHTTPWhenThereIsNoCertificateMode(t *testing.T) {
 		NoSTUN: true, Dir: dir, Port: port, NoWait: true,
 		Args: []string{"-certmode=letsencrypt"},
 	})
-	if !relay.Poll(10*time.Second, func() bool {
+	if !relay.Poll(30*time.Second, func() bool {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()

@@ -77,7 +77,7 @@ func TestNetcheckMeasuresByHTTPSWhenThereIsNoSTUN(t *testing.T) {
 	}
 	// Each look at the metrics is a request itself. A relay may add up its counters a little late.
 	before := requests()
-	if !relay.Poll(5*time.Second, func() bool {
+	if !relay.Poll(30*time.Second, func() bool {
 		last := before
 		before = requests()
 		return before == last+1
@@ -95,7 +95,7 @@ func TestNetcheckMeasuresByHTTPSWhenThereIsNoSTUN(t *testing.T) {
 		t.Error("IPv4 is false: the request by HTTPS did not succeed")
 	}
 	looks, after := 0.0, 0.0
-	if !relay.Poll(5*time.Second, func() bool {
+	if !relay.Poll(30*time.Second, func() bool {
 		looks++
 		after = requests()
 		return after >= before+looks+1

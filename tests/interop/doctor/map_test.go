@@ -376,7 +376,7 @@ func TestTheRelayServesItsMap(t *testing.T) {
 		}
 		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 		base = fmt.Sprintf("https://127.0.0.1:%d", p)
-		if !relay.Poll(10*time.Second, func() bool { status, _ := get(t, base+"/derp/probe", ""); return status == 200 }) {
+		if !relay.Poll(30*time.Second, func() bool { status, _ := get(t, base+"/derp/probe", ""); return status == 200 }) {
 			t.Fatal("the relay does not serve")
 		}
 		b, err := os.ReadFile(filepath.Join(dir, "certs", "127.0.0.1.crt"))

@@ -403,7 +403,7 @@ func TestTheRunningRelay(t *testing.T) {
 
 func waitForTLS(t testing.TB, r *relay.Relay) {
 	t.Helper()
-	if !relay.Poll(10*time.Second, func() bool { _, _, err := r.Get("/derp/probe"); return err == nil }) {
+	if !relay.Poll(30*time.Second, func() bool { _, _, err := r.Get("/derp/probe"); return err == nil }) {
 		t.Fatalf("the relay does not serve:\n%s", r.Log())
 	}
 }

@@ -45,7 +45,7 @@ func plainRelay(t testing.TB, args ...string) *relay.Relay {
 	t.Helper()
 	// On any port but 443 derper speaks TLS in manual mode only.
 	r := relay.Start(t, relay.Options{NoWait: true, Args: append([]string{"-certmode", "letsencrypt"}, args...)})
-	if !relay.Poll(10*time.Second, func() bool {
+	if !relay.Poll(30*time.Second, func() bool {
 		res, err := http.Get("http://" + r.Addr + "/derp/probe")
 		if err != nil {
 			return false
@@ -353,7 +353,7 @@ http {
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
 	addr := fmt.Sprintf("127.0.0.1:%d", p)
-	if !relay.Poll(10*time.Second, func() bool {
+	if !relay.Poll(30*time.Second, func() bool {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()

@@ -185,7 +185,7 @@ func (tn *tailnet) testNodeRestart(t *testing.T) {
 func (tn *tailnet) requireTwoClients(t testing.TB) {
 	t.Helper()
 	var c relayCounters
-	if !relay.Poll(5*time.Second, func() bool {
+	if !relay.Poll(30*time.Second, func() bool {
 		c = countersOf(t, tn.relay)
 		return c.ClientsTotal == 2 && c.CurrentConnections == 2
 	}) {

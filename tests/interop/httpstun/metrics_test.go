@@ -209,7 +209,7 @@ func TestMetricsMoveWithEvents(t *testing.T) {
 	}
 	number := func(m map[string]any, name string) float64 { v, _ := m[name].(float64); return v }
 	var vars map[string]any
-	relay.Poll(5*time.Second, func() bool {
+	relay.Poll(30*time.Second, func() bool {
 		vars = r.Vars(t)
 		for name, w := range want {
 			if number(vars, name)-number(vars0, name) != w {
@@ -285,7 +285,7 @@ func TestHomeMovesCountAfterFiveSeconds(t *testing.T) {
 	c := wire.Login(t, r)
 	loggedIn := time.Now()
 	home, moves := false, 0.0
-	if !relay.Poll(9*time.Second, func() bool {
+	if !relay.Poll(9*time.Second+relay.Slack, func() bool {
 		home = !home
 		v := byte(0)
 		if home {
@@ -299,9 +299,9 @@ func TestHomeMovesCountAfterFiveSeconds(t *testing.T) {
 		}
 		return moves > 0
 	}) {
-		t.Fatal("no move was counted within 9 s")
+		t.Fatal("no move was counted")
 	}
-	if d := time.Since(loggedIn); d > 8*time.Second {
+	if d := time.Since(loggedIn); d > 8*time.Second+relay.Slack {
 		t.Errorf("the first move was counted %v after the login", d)
 	}
 	// The same value again is no move.
@@ -335,7 +335,7 @@ func TestTLSVersionsAreCounted(t *testing.T) {
 		t.Errorf("%s is %v with one such DERP connection, want 1", active, got)
 	}
 	c.Close()
-	if !relay.Poll(5*time.Second, func() bool { return r.Varz(t)[active] == 0 }) {
+	if !relay.Poll(30*time.Second, func() bool { return r.Varz(t)[active] == 0 }) {
 		t.Errorf("%s is %v after its end, want 0", active, r.Varz(t)[active])
 	}
 }

@@ -69,7 +69,7 @@ func publishedBy(t *testing.T, bin string) published {
 		t.Fatal(err)
 	}
 	// Round-trip times are looked at every ten seconds from login on.
-	if !relay.Poll(20*time.Second, func() bool {
+	if !relay.Poll(30*time.Second, func() bool {
 		v, ok := r.Vars(t)["derp.counter_tcp_rtt.10ms"].(float64)
 		return ok && v >= 2
 	}) {
@@ -237,7 +237,7 @@ func TestEachEventMovesItsMetricsAlone(t *testing.T) {
 			w.a, w.b = wire.Login(t, w.r), wire.Login(t, w.r)
 			// The start itself asked for STUN and HTTP; from a state in which nothing moves any more.
 			before := w.r.Varz(t)
-			relay.Poll(5*time.Second, func() bool {
+			relay.Poll(30*time.Second, func() bool {
 				before = w.r.Varz(t)
 				return before["derp_current_connections"] == 2
 			})
@@ -262,7 +262,7 @@ func TestEachEventMovesItsMetricsAlone(t *testing.T) {
 				return wrong
 			}
 			// Counters lag a little behind what a client sees, so they are looked at until they are right.
-			if !relay.Poll(5*time.Second, func() bool { return len(differs()) == 0 }) {
+			if !relay.Poll(30*time.Second, func() bool { return len(differs()) == 0 }) {
 				for _, s := range differs() {
 					t.Error(s)
 				}

@@ -214,7 +214,7 @@ func TestPeerGoneNotHereOnlyForDiscoAndThreeAtOnce(t *testing.T) {
 	}
 	start := time.Now()
 	again := false
-	for !again && time.Since(start) < 5*time.Second {
+	for !again && time.Since(start) < 5*time.Second+relay.Slack {
 		a.Send(nobody, wire.Disco(62))
 		f, err := a.TryFrame(150 * time.Millisecond)
 		if err == nil {
@@ -225,7 +225,7 @@ func TestPeerGoneNotHereOnlyForDiscoAndThreeAtOnce(t *testing.T) {
 		}
 	}
 	if !again {
-		t.Error("no further notice within 5 s")
+		t.Error("no further notice in time")
 	}
 	if got := r.WantVar(t, "derp.peer_gone_not_here_frames", 5); got != 5 {
 		t.Errorf("peer_gone_not_here_frames is %v, want 5", got)
@@ -299,7 +299,7 @@ func TestKeepAliveComesAfter60To65SecondsToQuietAndBusyClients(t *testing.T) {
 	busyGot := make(chan error, 1)
 	go func() {
 		for {
-			f, err := busy.TryFrame(66 * time.Second)
+			f, err := busy.TryFrame(66*time.Second + relay.Slack)
 			switch {
 			case err != nil:
 				busyGot <- err
@@ -313,15 +313,15 @@ func TestKeepAliveComesAfter60To65SecondsToQuietAndBusyClients(t *testing.T) {
 			}
 		}
 	}()
-	f, err := quiet.TryFrame(67 * time.Second)
+	f, err := quiet.TryFrame(67*time.Second + relay.Slack)
 	if err != nil {
-		t.Fatalf("no keepalive within 67 s: %v", err)
+		t.Fatalf("no keepalive in time: %v", err)
 	}
 	elapsed := time.Since(start)
 	if got := f.Bytes(); !bytes.Equal(got, wire.Hex("06 00 00 00 00")) {
 		t.Fatalf("got %v, want KeepAlive without a payload", f)
 	}
-	if elapsed < 59*time.Second || elapsed > 66*time.Second {
+	if elapsed < 59*time.Second || elapsed > 66*time.Second+relay.Slack {
 		t.Errorf("the keepalive came after %v, want 60 to 65 s", elapsed)
 	}
 	select {
@@ -329,7 +329,7 @@ func TestKeepAliveComesAfter60To65SecondsToQuietAndBusyClients(t *testing.T) {
 		if err != nil {
 			t.Errorf("busy client: %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(10*time.Second + relay.Slack):
 		t.Error("the busy client got no keepalive")
 	}
 	quiet.WantAlive()

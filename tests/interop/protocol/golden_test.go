@@ -263,7 +263,7 @@ func TestSelfSignedCertificateSuitsAPin(t *testing.T) {
 	if leaf.PublicKeyAlgorithm != x509.ECDSA {
 		t.Errorf("key %v, want ECDSA", leaf.PublicKeyAlgorithm)
 	}
-	if !relay.Poll(5*time.Second, func() bool { return strings.Contains(r.Log(), r.Pin) }) {
+	if !relay.Poll(30*time.Second, func() bool { return strings.Contains(r.Log(), r.Pin) }) {
 		t.Errorf("the log does not name the pin %s", r.Pin)
 	}
 	pin := r.Pin

@@ -36,7 +36,7 @@ func TestSignalsEndTheRelayUnderTraffic(t *testing.T) {
 					}
 				}
 			}()
-			relay.Poll(5*time.Second, func() bool { return r.Varz(t)[queueHead] > 0 })
+			relay.Poll(30*time.Second, func() bool { return r.Varz(t)[queueHead] > 0 })
 			start := time.Now()
 			r.Signal(sig)
 			select {

@@ -51,7 +51,7 @@ var Magic = []byte{0x44, 0x45, 0x52, 0x50, 0xf0, 0x9f, 0x94, 0x91}
 var DiscoMagic = []byte{0x54, 0x53, 0xf0, 0x9f, 0x92, 0xac}
 
 // IOTimeout bounds every single read and write in a test.
-const IOTimeout = 10 * time.Second
+const IOTimeout = 30 * time.Second
 
 // DefaultInfo is what an official client says of itself.
 const DefaultInfo = `{"version":2,"CanAckPings":true,"IsProber":false}`
