@@ -2,16 +2,15 @@
 // anything, and bytes that are no records at all.
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "base/byte_buffer.h"
-#include "base/bytes.h"
 #include "base/check.h"
 #include "net/record_transport.h"
+#include "support/record_forge.h"
 
 namespace {
 
@@ -19,6 +18,7 @@ using namespace detour;
 using Bytes = std::vector<std::uint8_t>;
 
 constexpr std::uint8_t kData = 23;
+constexpr unsigned kSealedRecordsMax = 255;
 const Bytes kClientSecret(32, 1);
 const Bytes kServerSecret(32, 2);
 
@@ -29,49 +29,17 @@ std::unique_ptr<net::RecordTransport> make(const Bytes& read, const Bytes& write
        .backend = net::RecordKey::best_backend()});
 }
 
-/// Seals whole inner plaintexts, type and padding included, with the client's first key.
-class Sealer {
- public:
-  Sealer() {
-    Bytes key(16);
-    DETOUR_CHECK(
-        net::tls13::expand_label(net::tls13::Hash::kSha256, kClientSecret, "key", {}, key));
-    DETOUR_CHECK(net::tls13::expand_label(net::tls13::Hash::kSha256, kClientSecret, "iv", {}, iv_));
-    key_ = net::RecordKey::make(key, net::RecordKey::Backend::kEvp);
-    DETOUR_CHECK(key_ != nullptr);
-  }
-
-  void append(std::span<const std::uint8_t> inner, Bytes& stream) {
-    const std::size_t at = stream.size();
-    stream.resize(at + 5 + inner.size() + net::kAeadTagSize);
-    const std::span record = std::span(stream).subspan(at);
-    record[0] = kData;
-    record[1] = record[2] = 3;
-    write_be16(record.subspan<3, 2>(),
-               static_cast<std::uint16_t>(inner.size() + net::kAeadTagSize));
-    auto nonce = iv_;
-    nonce.back() ^= static_cast<std::uint8_t>(sequence_++);  // Far fewer than 256 records.
-    DETOUR_CHECK(key_->seal(nonce, record.first(5), inner.first(inner.size() - 1), inner.back(),
-                            record.data() + 5));
-  }
-  [[nodiscard]] bool is_spent() const { return sequence_ == 255; }
-
- private:
-  std::unique_ptr<net::RecordKey> key_;
-  net::RecordKey::Nonce iv_{};
-  unsigned sequence_ = 0;
-};
-
 }  // namespace
 
 // Input: pieces of one byte of size, then the piece. An even size is an inner plaintext to seal, an
 // odd one goes out as it is. What is left over when the sizes end says how the stream is cut.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::span<const std::uint8_t> input(data, size);
-  Sealer sealer;
+  test::RecordForge forge(kClientSecret);
+  unsigned sealed_records = 0;
   Bytes stream;
   Bytes sent;  // The data in it, as far as it is sealed in order.
-  while (input.size() > 1 && !sealer.is_spent()) {
+  while (input.size() > 1 && sealed_records < kSealedRecordsMax) {
     const std::size_t length = std::min<std::size_t>(input[0], input.size() - 1);
     const auto piece = input.subspan(1, length);
     const bool sealed = input[0] % 2 == 0;
@@ -81,7 +49,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       stream.insert(stream.end(), piece.begin(), piece.end());
       continue;
     }
-    sealer.append(piece, stream);
+    const Bytes record = forge.raw(piece);
+    stream.insert(stream.end(), record.begin(), record.end());
+    ++sealed_records;
     const auto last =
         std::find_if(piece.rbegin(), piece.rend(), [](auto byte) { return byte != 0; });
     if (last != piece.rend() && *last == kData)

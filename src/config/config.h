@@ -132,8 +132,8 @@ struct Config {
   Duration tcp_user_timeout = std::chrono::seconds(15);    ///< Zero = the kernel's default.
   Duration tcp_write_timeout = std::chrono::seconds(2);    ///< Zero = none.
   bool disable_rtt_stats = false;                          ///< No samples for derp_tcp_rtt.
-  /// How long a busy worker lets packets gather between turns; zero = off, at most kGatherMax.
-  Duration gather = std::chrono::microseconds(200);
+  /// How long a busy worker lets packets gather between turns at most; zero = off, up to kGatherMax.
+  Duration gather = std::chrono::microseconds(500);
   std::uint32_t queue_packets_max = 32;  ///< Per client, for data and for disco each.
 
   // Who may read /debug pages.

@@ -103,44 +103,15 @@ Transport::OpenResult RecordTransport::open(std::span<std::uint8_t> out, ByteBuf
   while (input_.size() >= kHeaderSize) {
     const auto header = input_.first<kHeaderSize>();
     const std::size_t sealed_size = read_be16(header.subspan<3, 2>());
-    if (header[0] != kTypeData) {
-      static_cast<void>(fail(Alert::kUnexpectedMessage, "a record that is not encrypted", sink));
+    if (check_header(header[0], sealed_size, sink) == Taken::kFailed)
       return result(Opened::kFailed);
-    }
-    if (sealed_size > kSealedSizeMax) {
-      static_cast<void>(fail(Alert::kRecordOverflow, "a record that is too long", sink));
-      return result(Opened::kFailed);
-    }
-    if (sealed_size < kSealedSizeMin) {
-      static_cast<void>(fail(Alert::kBadRecordMac, "a record that is too short", sink));
-      return result(Opened::kFailed);
-    }
     if (input_.size() - kHeaderSize < sealed_size) break;
     if (out.size() - size < sealed_size - kAeadTagSize) return result(Opened::kOutputFull);
 
-    const auto sealed = input_.subspan(kHeaderSize, sealed_size);
-    std::uint8_t* const place = out.data() + size;
-    if (!read_.key->open(nonce(read_), header, sealed, place)) {
-      static_cast<void>(
-          fail(Alert::kBadRecordMac, "a record that was not sealed with the agreed key", sink));
-      return result(Opened::kFailed);
-    }
-    ++read_.sequence;
-    input_ = input_.subspan(kHeaderSize + sealed_size);
-
-    if (sealed_size - kAeadTagSize > kContentSizeMax + 1) {
-      static_cast<void>(fail(Alert::kRecordOverflow, "a record that is too long", sink));
-      return result(Opened::kFailed);
-    }
-    const auto opened = without_padding({place, sealed_size - kAeadTagSize});
-    if (opened.empty()) {
-      static_cast<void>(fail(Alert::kUnexpectedMessage, "a record without a type", sink));
-      return result(Opened::kFailed);
-    }
-    const auto content = opened.first(opened.size() - 1);
-    switch (take(opened.back(), content, sink)) {
+    std::size_t content_size = 0;
+    switch (open_record(sealed_size, out.data() + size, &content_size, sink)) {
       case Taken::kData:
-        size += content.size();
+        size += content_size;
         break;
       case Taken::kNothing:
         break;
@@ -154,6 +125,35 @@ Transport::OpenResult RecordTransport::open(std::span<std::uint8_t> out, ByteBuf
   return {.size = size,
           .status = Opened::kNeedsInput,
           .unread = std::exchange(input_, std::span<const std::uint8_t>()).size()};
+}
+
+RecordTransport::Taken RecordTransport::check_header(std::uint8_t type, std::size_t sealed_size,
+                                                     ByteBuffer& sink) {
+  if (type != kTypeData)
+    return fail(Alert::kUnexpectedMessage, "a record that is not encrypted", sink);
+  if (sealed_size > kSealedSizeMax)
+    return fail(Alert::kRecordOverflow, "a record that is too long", sink);
+  if (sealed_size < kSealedSizeMin)
+    return fail(Alert::kBadRecordMac, "a record that is too short", sink);
+  return Taken::kNothing;
+}
+
+RecordTransport::Taken RecordTransport::open_record(std::size_t sealed_size, std::uint8_t* place,
+                                                    std::size_t* content_size, ByteBuffer& sink) {
+  const auto header = input_.first<kHeaderSize>();
+  const auto sealed = input_.subspan(kHeaderSize, sealed_size);
+  if (!read_.key->open(nonce(read_), header, sealed, place))
+    return fail(Alert::kBadRecordMac, "a record that was not sealed with the agreed key", sink);
+  ++read_.sequence;
+  input_ = input_.subspan(kHeaderSize + sealed_size);
+
+  if (sealed_size - kAeadTagSize > kContentSizeMax + 1)
+    return fail(Alert::kRecordOverflow, "a record that is too long", sink);
+  const auto opened = without_padding({place, sealed_size - kAeadTagSize});
+  if (opened.empty()) return fail(Alert::kUnexpectedMessage, "a record without a type", sink);
+  const auto content = opened.first(opened.size() - 1);
+  *content_size = content.size();
+  return take(opened.back(), content, sink);
 }
 
 RecordTransport::Taken RecordTransport::take(std::uint8_t type,

@@ -74,6 +74,10 @@ class RecordTransport final : public Transport {
   [[nodiscard]] bool advance(Direction& direction);
   [[nodiscard]] static RecordKey::Nonce nonce(const Direction& direction);
 
+  [[nodiscard]] Taken check_header(std::uint8_t type, std::size_t sealed_size, ByteBuffer& sink);
+  /// Opens the whole record that input_ begins with to `place`, and takes what it holds.
+  [[nodiscard]] Taken open_record(std::size_t sealed_size, std::uint8_t* place,
+                                  std::size_t* content_size, ByteBuffer& sink);
   [[nodiscard]] Taken take(std::uint8_t type, std::span<const std::uint8_t> content,
                            ByteBuffer& sink);
   [[nodiscard]] Taken take_handshake(std::span<const std::uint8_t> content, ByteBuffer& sink);

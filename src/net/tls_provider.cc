@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 
+#include "net/openssl_dispatch.h"
 #include "net/x25519_provider.h"
 
 namespace detour::net::tls13 {
@@ -113,18 +114,13 @@ const OSSL_PARAM* settable(void* /*context*/, void* /*provider_context*/) {
   return kNone;
 }
 
-template <typename Function>
-OSSL_DISPATCH entry(int id, Function* function) {
-  return {id, reinterpret_cast<void (*)()>(function)};
-}
-
 const OSSL_ALGORITHM* query(void* /*provider_context*/, int operation, int* no_store) {
   static const OSSL_DISPATCH functions[] = {
-      entry(OSSL_FUNC_KDF_NEWCTX, new_context),
-      entry(OSSL_FUNC_KDF_FREECTX, free_context),
-      entry(OSSL_FUNC_KDF_DERIVE, derive),
-      entry(OSSL_FUNC_KDF_SET_CTX_PARAMS, set_no_params),
-      entry(OSSL_FUNC_KDF_SETTABLE_CTX_PARAMS, settable),
+      dispatch_entry(OSSL_FUNC_KDF_NEWCTX, new_context),
+      dispatch_entry(OSSL_FUNC_KDF_FREECTX, free_context),
+      dispatch_entry(OSSL_FUNC_KDF_DERIVE, derive),
+      dispatch_entry(OSSL_FUNC_KDF_SET_CTX_PARAMS, set_no_params),
+      dispatch_entry(OSSL_FUNC_KDF_SETTABLE_CTX_PARAMS, settable),
       {0, nullptr},
   };
   static const OSSL_ALGORITHM algorithms[] = {
@@ -174,8 +170,8 @@ int get_capabilities(void* /*provider_context*/, const char* capability, OSSL_CA
 int initialize(const OSSL_CORE_HANDLE* handle, const OSSL_DISPATCH* /*in*/,
                const OSSL_DISPATCH** out, void** provider_context) {
   static const OSSL_DISPATCH functions[] = {
-      entry(OSSL_FUNC_PROVIDER_QUERY_OPERATION, query),
-      entry(OSSL_FUNC_PROVIDER_GET_CAPABILITIES, get_capabilities),
+      dispatch_entry(OSSL_FUNC_PROVIDER_QUERY_OPERATION, query),
+      dispatch_entry(OSSL_FUNC_PROVIDER_GET_CAPABILITIES, get_capabilities),
       {0, nullptr},
   };
   *out = functions;

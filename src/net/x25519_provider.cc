@@ -13,6 +13,8 @@
 #include <new>
 #include <span>
 
+#include "net/openssl_dispatch.h"
+
 namespace detour::net {
 
 namespace {
@@ -45,11 +47,6 @@ struct Exchange {
   const Key* own = nullptr;
   const Key* peer = nullptr;
 };
-
-template <typename Function>
-OSSL_DISPATCH entry(int id, Function* function) {
-  return {id, reinterpret_cast<void (*)()>(function)};
-}
 
 // --- Keys
 // -----------------------------------------------------------------------------------------
@@ -217,20 +214,20 @@ constexpr const char* kNames = "X25519:1.3.101.110";
 
 const OSSL_ALGORITHM* x25519_key_management(const char* property) {
   static const OSSL_DISPATCH functions[] = {
-      entry(OSSL_FUNC_KEYMGMT_NEW, new_key),
-      entry(OSSL_FUNC_KEYMGMT_FREE, free_key),
-      entry(OSSL_FUNC_KEYMGMT_DUP, duplicate),
-      entry(OSSL_FUNC_KEYMGMT_HAS, has),
-      entry(OSSL_FUNC_KEYMGMT_MATCH, match),
-      entry(OSSL_FUNC_KEYMGMT_GET_PARAMS, get_params),
-      entry(OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, gettable_params),
-      entry(OSSL_FUNC_KEYMGMT_SET_PARAMS, set_params),
-      entry(OSSL_FUNC_KEYMGMT_SETTABLE_PARAMS, settable_params),
-      entry(OSSL_FUNC_KEYMGMT_GEN_INIT, begin_generation),
-      entry(OSSL_FUNC_KEYMGMT_GEN_SET_PARAMS, set_generation_params),
-      entry(OSSL_FUNC_KEYMGMT_GEN_SETTABLE_PARAMS, settable_generation_params),
-      entry(OSSL_FUNC_KEYMGMT_GEN, generate),
-      entry(OSSL_FUNC_KEYMGMT_GEN_CLEANUP, end_generation),
+      dispatch_entry(OSSL_FUNC_KEYMGMT_NEW, new_key),
+      dispatch_entry(OSSL_FUNC_KEYMGMT_FREE, free_key),
+      dispatch_entry(OSSL_FUNC_KEYMGMT_DUP, duplicate),
+      dispatch_entry(OSSL_FUNC_KEYMGMT_HAS, has),
+      dispatch_entry(OSSL_FUNC_KEYMGMT_MATCH, match),
+      dispatch_entry(OSSL_FUNC_KEYMGMT_GET_PARAMS, get_params),
+      dispatch_entry(OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, gettable_params),
+      dispatch_entry(OSSL_FUNC_KEYMGMT_SET_PARAMS, set_params),
+      dispatch_entry(OSSL_FUNC_KEYMGMT_SETTABLE_PARAMS, settable_params),
+      dispatch_entry(OSSL_FUNC_KEYMGMT_GEN_INIT, begin_generation),
+      dispatch_entry(OSSL_FUNC_KEYMGMT_GEN_SET_PARAMS, set_generation_params),
+      dispatch_entry(OSSL_FUNC_KEYMGMT_GEN_SETTABLE_PARAMS, settable_generation_params),
+      dispatch_entry(OSSL_FUNC_KEYMGMT_GEN, generate),
+      dispatch_entry(OSSL_FUNC_KEYMGMT_GEN_CLEANUP, end_generation),
       {0, nullptr},
   };
   static const OSSL_ALGORITHM algorithms[] = {
@@ -242,11 +239,11 @@ const OSSL_ALGORITHM* x25519_key_management(const char* property) {
 
 const OSSL_ALGORITHM* x25519_key_exchange(const char* property) {
   static const OSSL_DISPATCH functions[] = {
-      entry(OSSL_FUNC_KEYEXCH_NEWCTX, new_exchange),
-      entry(OSSL_FUNC_KEYEXCH_FREECTX, free_exchange),
-      entry(OSSL_FUNC_KEYEXCH_INIT, begin_exchange),
-      entry(OSSL_FUNC_KEYEXCH_SET_PEER, set_peer),
-      entry(OSSL_FUNC_KEYEXCH_DERIVE, derive),
+      dispatch_entry(OSSL_FUNC_KEYEXCH_NEWCTX, new_exchange),
+      dispatch_entry(OSSL_FUNC_KEYEXCH_FREECTX, free_exchange),
+      dispatch_entry(OSSL_FUNC_KEYEXCH_INIT, begin_exchange),
+      dispatch_entry(OSSL_FUNC_KEYEXCH_SET_PEER, set_peer),
+      dispatch_entry(OSSL_FUNC_KEYEXCH_DERIVE, derive),
       {0, nullptr},
   };
   static const OSSL_ALGORITHM algorithms[] = {

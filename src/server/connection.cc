@@ -141,6 +141,7 @@ void Connection::read_turn() {
   give_back(cipher_carry_, buffer.room().data());
   buffer.commit(carried + static_cast<std::size_t>(received));
   std::span<const std::uint8_t> input = buffer.bytes();
+  if (phase_ == Phase::kRelay) worker_.saw_sender(id());
 
   std::size_t unread = 0;
   if (phase_ < Phase::kRelay && !take_preamble(input)) {

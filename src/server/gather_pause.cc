@@ -2,34 +2,44 @@
 
 #include <sys/prctl.h>
 
+#include <algorithm>
+#include <bit>
 #include <ctime>
 
 namespace detour::server {
 
-bool GatherPause::wanted(std::uint64_t packets_total, TimePoint now) {
-  if (pause_ == Duration::zero()) return false;
+Duration GatherPause::wanted(std::uint64_t packets_total, TimePoint now) {
+  if (pause_max_ == Duration::zero()) return Duration::zero();
   const std::uint64_t turn_packets = packets_total - last_packets_;
   last_packets_ = packets_total;
+  if (now - window_start_ >= kWindow) end_window(packets_total, now);
+  return turn_packets != 0 && turn_packets <= kSmallTurnPackets ? pause_ : Duration::zero();
+}
 
-  const Duration elapsed = now - window_start_;
-  if (elapsed >= kWindow) {
-    // Rate over the window, without dividing: packets / elapsed > kHotPacketsPerSecond.
-    const std::chrono::duration<double> seconds = elapsed;
-    hot_ = static_cast<double>(packets_total - window_packets_) >
-           static_cast<double>(kHotPacketsPerSecond) * seconds.count();
-    window_start_ = now;
-    window_packets_ = packets_total;
+void GatherPause::end_window(std::uint64_t packets_total, TimePoint now) {
+  using Seconds = std::chrono::duration<double>;
+  const Seconds elapsed = now - window_start_;
+  const auto packets = static_cast<double>(packets_total - window_packets_);
+  pause_ = Duration::zero();
+  if (packets > static_cast<double>(kHotPacketsPerSecond) * elapsed.count()) {
+    const auto senders = static_cast<double>(std::max(std::popcount(senders_), 1));
+    const Seconds wanted = elapsed * (kPacketsPerSender * senders / packets);
+    // Bounded before the conversion: an idle hour makes `elapsed` long.
+    pause_ = std::chrono::duration_cast<Duration>(
+        std::clamp(wanted, Seconds(std::min(kPauseMin, pause_max_)), Seconds(pause_max_)));
   }
-  return hot_ && turn_packets != 0 && turn_packets <= kSmallTurnPackets;
+  window_start_ = now;
+  window_packets_ = packets_total;
+  senders_ = 0;
 }
 
 void GatherPause::prepare_thread() const {
   constexpr unsigned long kSlackNanoseconds = 1000;
-  if (pause_ != Duration::zero()) ::prctl(PR_SET_TIMERSLACK, kSlackNanoseconds);
+  if (pause_max_ != Duration::zero()) ::prctl(PR_SET_TIMERSLACK, kSlackNanoseconds);
 }
 
-void GatherPause::sleep() const {
-  const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(pause_).count();
+void GatherPause::sleep(Duration pause) {
+  const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(pause).count();
   const timespec time{.tv_sec = 0, .tv_nsec = nanoseconds};
   ::clock_nanosleep(CLOCK_MONOTONIC, 0, &time, nullptr);
 }

@@ -185,8 +185,8 @@ void Worker::turn() {
 
   const auto& received = scratch_.counters.received;
   const std::uint64_t packets = received[0].packets.get() + received[1].packets.get();
-  const bool waiting = has_work() || stopping_;
-  if (gather_pause_.wanted(packets, scratch_.now) && !waiting) gather_pause_.sleep();
+  const Duration pause = gather_pause_.wanted(packets, scratch_.now);
+  if (pause != Duration::zero() && !has_work() && !stopping_) GatherPause::sleep(pause);
 }
 
 bool Worker::has_work() const {

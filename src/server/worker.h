@@ -91,6 +91,8 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   void queue_setup(Connection& connection);
   /// Lets a connection read again in the next turn.
   void queue_again(Connection& connection);
+  /// A logged-in client has sent something.
+  void saw_sender(relay::ClientId id) { gather_pause_.saw(id); }
   /// Tells those who were sent packets of `key` that it left, a few in each turn.
   void announce_departure(const crypto::NodePublic& key, relay::Directory::Departure departure);
   /// Lets a watcher send events in this turn or the next one.

@@ -12,6 +12,7 @@
 #include "net/tls_peer.h"
 #include "support/frames.h"
 #include "support/hex.h"
+#include "support/record_forge.h"
 #include "support/says.h"
 
 namespace detour::net {
@@ -19,6 +20,7 @@ namespace {
 
 using Opened = Transport::Opened;
 using test::plain_packet;
+using Forge = test::RecordForge;
 using test::says;
 
 constexpr std::uint8_t kAlert = 21;
@@ -28,55 +30,6 @@ constexpr std::size_t kContentMax = 16384;
 
 const Bytes kKeyUpdateQuiet = {24, 0, 0, 1, 0};
 const Bytes kKeyUpdateAsking = {24, 0, 0, 1, 1};
-
-/// Makes records as a peer would, without the code under test.
-class Forge {
- public:
-  explicit Forge(const Bytes& secret) : secret_(secret) { make_key(); }
-
-  /// A record with the inner plaintext as it is: content, type, padding.
-  [[nodiscard]] Bytes raw(const Bytes& inner) {
-    Bytes record = {kData, 3, 3, 0, 0};
-    write_be16(std::span(record).subspan<3, 2>(),
-               static_cast<std::uint16_t>(inner.size() + kAeadTagSize));
-    record.resize(5 + inner.size() + kAeadTagSize);
-    RecordKey::Nonce nonce = iv_;
-    for (std::size_t i = 0; i < 8; ++i)
-      nonce[4 + i] ^= static_cast<std::uint8_t>(sequence_ >> (56 - 8 * i));
-    ++sequence_;
-    // seal() adds the last byte by itself.
-    EXPECT_TRUE(key_->seal(nonce, std::span(record).first(5),
-                           std::span(inner).first(inner.size() - 1), inner.back(),
-                           record.data() + 5));
-    return record;
-  }
-  [[nodiscard]] Bytes record(std::uint8_t type, Bytes content, std::size_t padding = 0) {
-    content.push_back(type);
-    content.resize(content.size() + padding, 0);
-    return raw(content);
-  }
-  /// From now on with the next key.
-  void update() {
-    const auto next = tls13::next_secret(tls13::Hash::kSha256,
-                                         tls13::Secret(std::span<const std::uint8_t>(secret_)));
-    secret_.assign(next.bytes().begin(), next.bytes().end());
-    make_key();
-  }
-
- private:
-  void make_key() {
-    Bytes key(16);
-    EXPECT_TRUE(tls13::expand_label(tls13::Hash::kSha256, secret_, "key", {}, key));
-    EXPECT_TRUE(tls13::expand_label(tls13::Hash::kSha256, secret_, "iv", {}, iv_));
-    key_ = RecordKey::make(key, RecordKey::Backend::kEvp);
-    sequence_ = 0;
-  }
-
-  Bytes secret_;
-  std::unique_ptr<RecordKey> key_;
-  RecordKey::Nonce iv_{};
-  std::uint64_t sequence_ = 0;
-};
 
 class RecordTransportTest : public testing::TestWithParam<RecordKey::Backend> {
  protected:
