@@ -14,6 +14,11 @@ class App;
 
 namespace detour::cli {
 
+/// Exit statuses of the commands that look at relays. A call that was not understood fails too.
+inline constexpr int kExitFine = 0;
+inline constexpr int kExitWarnings = 1;
+inline constexpr int kExitFailed = 2;
+
 /// The arguments before a `--`; those behind it go to `*behind`.
 [[nodiscard]] std::span<const std::string> split_at_dashes(std::span<const std::string> args,
                                                            std::vector<std::string>* behind);

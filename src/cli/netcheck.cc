@@ -112,12 +112,12 @@ int run_netcheck(const Call& call) {
   const auto* best = doctor::nearest(regions);
   const auto answered = [](const auto& region) { return region.stun() && region.https; };
   const bool all = std::ranges::all_of(regions, answered);
-  const int status = best == nullptr ? 2 : all ? 0 : 1;
+  const int status = best == nullptr ? kExitFailed : all ? kExitFine : kExitWarnings;
   if (args.json) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (const auto& region : regions) list.push_back(json_of(region));
     const nlohmann::ordered_json whole = {
-        {"ok", status == 0},
+        {"ok", status == kExitFine},
         {"nearest",
          best == nullptr ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(best->id)},
         {"regions", std::move(list)}};

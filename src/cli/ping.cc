@@ -29,7 +29,6 @@ namespace detour::cli {
 
 namespace {
 
-constexpr int kExitFailed = 1;
 constexpr std::uint32_t kCountMax = 100'000;
 
 using Json = nlohmann::ordered_json;
@@ -254,6 +253,11 @@ void add_options(CLI::App* app, Arguments* args) {
 
 }  // namespace
 
+int ping_status(const client::RoundTrips& result) {
+  if (result.all_arrived()) return kExitFine;
+  return result.times.empty() ? kExitFailed : kExitWarnings;
+}
+
 int run_ping(const Call& call) {
   Arguments arguments;
   CLI::App app{"Proves that a relay relays: two throw-away keys log in, packets go both ways.",
@@ -283,7 +287,7 @@ int run_ping(const Call& call) {
     print_summary(*result);
   }
   std::fflush(stdout);
-  return result->all_arrived() ? 0 : kExitFailed;
+  return ping_status(*result);
 }
 
 }  // namespace detour::cli

@@ -41,6 +41,17 @@ TEST(Ping, PrintsItsHelp) {
   EXPECT_EQ(ping({"--help"}), 0);
 }
 
+TEST(Ping, WarnsWhenOnlySomePacketsArrive) {
+  const auto status = [](std::uint32_t sent, std::size_t intact) {
+    return ping_status({.relay = {}, .sent = sent, .times = std::vector<Duration>(intact)});
+  };
+  EXPECT_EQ(status(5, 5), 0);
+  EXPECT_EQ(status(5, 4), 1);
+  EXPECT_EQ(status(5, 1), 1);
+  EXPECT_EQ(status(5, 0), 2);
+  EXPECT_EQ(status(0, 0), 2);
+}
+
 TEST(Ping, FailsWhenNothingListens) {
   // Bound and not listened on, so that nobody else does.
   const net::UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -52,8 +63,8 @@ TEST(Ping, FailsWhenNothingListens) {
   ASSERT_EQ(getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
   const std::string port = std::to_string(ntohs(address.sin_port));
   for (const std::string scheme : {"", "https://", "http://"}) {
-    EXPECT_EQ(ping({scheme + "127.0.0.1:" + port, "--insecure"}), 1);
-    EXPECT_EQ(ping({scheme + "127.0.0.1:" + port + "/derp", "--insecure", "--json"}), 1);
+    EXPECT_EQ(ping({scheme + "127.0.0.1:" + port, "--insecure"}), 2);
+    EXPECT_EQ(ping({scheme + "127.0.0.1:" + port + "/derp", "--insecure", "--json"}), 2);
   }
 }
 

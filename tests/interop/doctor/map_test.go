@@ -329,7 +329,7 @@ func TestPingAcrossTwoRelays(t *testing.T) {
 	}
 	// Two relays that are not meshed do not forward.
 	b := relay.Start(t, relay.Options{})
-	if r, exit := run("https://"+a.Addr, "https://"+b.Addr, "--insecure", "--timeout", "0.3"); exit != 1 || r.OK || r.Intact != 0 {
+	if r, exit := run("https://"+a.Addr, "https://"+b.Addr, "--insecure", "--timeout", "0.3"); exit != 2 || r.OK || r.Intact != 0 {
 		t.Errorf("two relays without a mesh: exit status %d, %+v", exit, r)
 	}
 	// Two that are meshed do.
