@@ -117,6 +117,7 @@ class Admission::Thread final : public JudgeActions {
   void cut_off(const Login& login, const std::string& reason) override;
 
   void note_answer(const CurlInquirer::Answered& answered);
+  void note_status(const CurlInquirer::Answered& answered, bool has_answer);
   void check_files();
   void check_allow_file();
   void check_authorization();
@@ -184,6 +185,15 @@ void Admission::Thread::set_up(Setup setup, TimePoint now) {
   authorization_fault_.clear();
   owner_.counters_.allow_list_stale.set(0);
   now_ = now;
+  {
+    const std::lock_guard lock(owner_.status_mutex_);
+    Status& status = owner_.status_;
+    status = {.is_checking = !setup_.policy.lets_everybody_in(),
+              .allow_file = setup_.options.allow_file,
+              .names = setup_.list.names()};
+    for (const Source& source : setup_.sources)
+      status.sources.push_back({.kind = source.kind, .where = source.where});
+  }
   judge_.set_policy(setup_.policy, std::move(setup_.list), now);
   setup_.list = {};
 }
@@ -257,8 +267,10 @@ void Admission::Thread::note_answer(const CurlInquirer::Answered& answered) {
   counters.query_milliseconds.observe(static_cast<std::uint64_t>(
       std::chrono::ceil<std::chrono::milliseconds>(answered.took).count()));
 
+  const bool has_answer = reply.answer == Answer::kAllowed || reply.answer == Answer::kDenied;
+  note_status(answered, has_answer);
   SourceState& state = source_states_[answered.where];
-  if (reply.answer == Answer::kAllowed || reply.answer == Answer::kDenied) {
+  if (has_answer) {
     if (std::exchange(state.is_failing, false))
       owner_.log_.info(fmt::format("{} answers again", answered.where));
     return;
@@ -271,6 +283,19 @@ void Admission::Thread::note_answer(const CurlInquirer::Answered& answered) {
   state.is_failing = true;
   state.logged_at = now_;
   state.failures = 0;
+}
+
+void Admission::Thread::note_status(const CurlInquirer::Answered& answered, bool has_answer) {
+  const std::lock_guard lock(owner_.status_mutex_);
+  auto& sources = owner_.status_.sources;
+  const auto found = std::ranges::find_if(sources, [&answered](const SourceStatus& source) {
+    // The usual place of tailscaled is looked up anew for each question.
+    return source.kind == answered.kind && (source.where == answered.where || source.where.empty());
+  });
+  if (found == sources.end()) return;
+  found->was_asked = true;
+  found->is_failing = !has_answer;
+  found->last_error = has_answer ? std::string() : answered.reply.reason;
 }
 
 // --- Files that change
@@ -296,6 +321,10 @@ void Admission::Thread::check_allow_file() {
   }
   owner_.counters_.allow_list_stale.set(0);
   owner_.log_.info(fmt::format("allow file {}: read again, {} keys", path, list->size()));
+  {
+    const std::lock_guard lock(owner_.status_mutex_);
+    owner_.status_.names = list->names();
+  }
   judge_.set_allow_list(std::move(*list), now_);
 }
 
@@ -379,6 +408,11 @@ std::expected<void, std::string> Admission::reload(const Options& options) {
     thread.set_up(std::move(setup), thread.now());
   });
   return {};
+}
+
+Status Admission::status() const {
+  const std::lock_guard lock(status_mutex_);
+  return status_;
 }
 
 void Admission::set_app_names(const Options& options) {

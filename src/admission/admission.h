@@ -11,7 +11,9 @@
 #include <thread>
 #include <vector>
 
+#include "admission/allow_list.h"
 #include "admission/judge.h"
+#include "admission/reply.h"
 #include "base/log.h"
 #include "metrics/counters.h"
 
@@ -33,6 +35,24 @@ struct Options {
   std::string user_agent{};
 
   friend bool operator==(const Options&, const Options&) = default;
+};
+
+/// How one source of answers is doing.
+struct SourceStatus {
+  SourceKind kind = SourceKind::kTailscaled;
+  std::string where;  ///< Path of the socket, empty = the usual place; or URL.
+  bool was_asked = false;
+  bool is_failing = false;  ///< The last question got no answer.
+  std::string last_error{};
+};
+
+/// What admission works with at the moment.
+struct Status {
+  bool is_checking = false;
+  std::vector<SourceStatus> sources{};
+  std::string allow_file{};
+  /// What the allow file calls its nodes. Never null.
+  std::shared_ptr<const NodeNames> names = std::make_shared<NodeNames>();
 };
 
 /// Asked by all workers, answers on a thread of its own: nothing here ever blocks a worker.
@@ -77,6 +97,8 @@ class Admission {
   void stop();
 
   [[nodiscard]] const metrics::AdmissionCounters& counters() const { return counters_; }
+  /// Not for workers, which it might hold up.
+  [[nodiscard]] Status status() const;
 
  private:
   class Thread;
@@ -91,6 +113,9 @@ class Admission {
   std::string user_agent_;
   metrics::AdmissionCounters counters_;
   std::atomic<bool> is_checking_{false};
+
+  mutable std::mutex status_mutex_;
+  Status status_;
 
   mutable std::mutex app_names_mutex_;
   std::vector<std::string> disallowed_app_names_;

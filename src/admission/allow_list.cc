@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace detour::admission {
@@ -16,6 +17,31 @@ std::string_view first_word(std::string_view line) {
   if (begin == std::string_view::npos) return {};
   line.remove_prefix(begin);
   return line.substr(0, line.find_first_of(kWhiteSpace));
+}
+
+std::string_view trimmed(std::string_view text) {
+  const std::size_t begin = text.find_first_not_of(kWhiteSpace);
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(kWhiteSpace) + 1 - begin);
+}
+
+/// What stands behind the key of a line: the name in front of a comment, or else the comment.
+std::string name_in(std::string_view line, std::string_view key) {
+  const std::string_view rest = line.substr(line.find(key) + key.size());
+  std::string_view name = trimmed(rest.substr(0, rest.find('#')));
+  if (name.empty() && rest.find('#') != std::string_view::npos)
+    name = trimmed(rest.substr(rest.find('#') + 1));
+  if (name.size() > kNodeNameMax) {
+    std::size_t size = kNodeNameMax;
+    // Not in the middle of a character of UTF-8.
+    while (size != 0 && (static_cast<unsigned char>(name[size]) & 0xc0U) == 0x80U) --size;
+    name = name.substr(0, size);
+  }
+  std::string clean(name);
+  // Names end up on terminals.
+  std::ranges::replace_if(
+      clean, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
+  return clean;
 }
 
 std::string_view what_is_wrong(std::string_view word) {
@@ -42,6 +68,7 @@ std::expected<AllowList, std::string> AllowList::parse(const std::string& path,
   if (content.starts_with(kByteOrderMark)) content.remove_prefix(kByteOrderMark.size());
 
   AllowList list;
+  NodeNames names;
   std::string faults;
   int faults_count = 0;
   for (int number = 1; !content.empty(); ++number) {
@@ -52,6 +79,7 @@ std::expected<AllowList, std::string> AllowList::parse(const std::string& path,
     const auto key = crypto::NodePublic::parse(word);
     if (key && !key->is_zero()) {
       list.keys_.insert(*key);
+      if (auto name = name_in(line, word); !name.empty()) names[*key] = std::move(name);
       continue;
     }
     if (++faults_count > kFaultsNamedMax) continue;
@@ -59,7 +87,10 @@ std::expected<AllowList, std::string> AllowList::parse(const std::string& path,
     faults += fmt::format("line {} {}", number,
                           key ? "has the key of zeros, which is nobody's" : what_is_wrong(word));
   }
-  if (faults_count == 0) return list;
+  if (faults_count == 0) {
+    list.names_ = std::make_shared<const NodeNames>(std::move(names));
+    return list;
+  }
   if (faults_count > kFaultsNamedMax)
     faults += fmt::format("; {} more lines are wrong", faults_count - kFaultsNamedMax);
   return std::unexpected(fmt::format(

@@ -50,6 +50,7 @@ class Client : public Retirable {
     /// We dialled it: it is no client of ours but the way to those of another relay.
     bool is_mesh_link = false;
     std::string app_name{};
+    std::int64_t version = 0;  ///< Of the protocol, as the client says.
     TimePoint connected_at{};
     /// Where it came from, IPv4 as ::ffff:a.b.c.d; what mesh peers are told.
     std::array<std::uint8_t, derp::kIpSize> address{};
@@ -62,6 +63,20 @@ class Client : public Retirable {
 
   /// At login, before the client enters the directory.
   void set_identity(Identity identity) { identity_ = std::move(identity); }
+
+  /// Packets that came from this client, and those of them that could go nowhere. Plain numbers:
+  /// they belong to the reading side.
+  struct Received {
+    std::uint64_t packets = 0;
+    std::uint64_t bytes = 0;         ///< Payload only.
+    std::uint64_t unknown_dest = 0;  ///< Packets for keys that are not here.
+  };
+  // For the worker that reads this client:
+  [[nodiscard]] const Received& received() const { return received_; }
+  /// It calls this relay its home.
+  [[nodiscard]] bool is_home() const { return preferred_; }
+  /// Another connection has the same key.
+  [[nodiscard]] bool is_duplicate() const { return is_duplicate_.load(std::memory_order_relaxed); }
 
  private:
   friend class Directory;
@@ -97,6 +112,7 @@ class Client : public Retirable {
 
   // Reading side: touched only by the worker that reads this client.
   bool preferred_ = false;
+  Received received_;
   TokenBucket not_here_{kNotHerePerSecond, kNotHereBurst};
   /// Connections that were sent a packet of this one, to be told when its key leaves.
   std::unordered_set<ClientId> delivered_to_;

@@ -71,6 +71,8 @@ void Router::relay_packet(Client& source, std::span<const std::uint8_t> payload,
   auto& received = counters_.received[static_cast<std::size_t>(kind)];
   received.packets.add();
   received.bytes.add(send->packet.size());
+  ++source.received_.packets;
+  source.received_.bytes += send->packet.size();
 
   if (last_destination_ == nullptr || last_key_ != send->destination) {
     last_destination_ = directory_.find(send->destination);
@@ -81,6 +83,7 @@ void Router::relay_packet(Client& source, std::span<const std::uint8_t> payload,
     last_key_ = send->destination;
     if (!last_destination_->identity().is_mesh_link) note_delivery(source, *last_destination_);
   }
+  pairs_.note(source.key(), send->destination, send->packet.size(), now);
   if (last_destination_->identity().is_mesh_link) {
     counters_.packets_forwarded_out.add();
     outbox_.add_forward(*last_destination_, source.key(), send->destination, send->packet, kind);
@@ -95,6 +98,8 @@ void Router::forward_packet(Client& mesh_peer, std::span<const std::uint8_t> pay
   if (!forward) return;  // Cannot happen: admit_client_frame checked the size.
   const PacketKind kind = derp::is_disco(forward->packet) ? PacketKind::kDisco : PacketKind::kOther;
   counters_.packets_forwarded_in.add();
+  ++mesh_peer.received_.packets;
+  mesh_peer.received_.bytes += forward->packet.size();
 
   if (last_forward_destination_ == nullptr ||
       last_forward_destination_->key() != forward->destination ||
@@ -111,6 +116,7 @@ void Router::forward_packet(Client& mesh_peer, std::span<const std::uint8_t> pay
     last_forward_destination_ = destination;
     last_forward_source_ = forward->source;
   }
+  pairs_.note(forward->source, forward->destination, forward->packet.size(), now);
   outbox_.add_packet(*last_forward_destination_, forward->source, forward->packet, kind);
 }
 
@@ -118,6 +124,7 @@ void Router::drop_unknown(Client& source, const crypto::NodePublic& destination,
                           std::span<const std::uint8_t> packet, PacketKind kind, DropReason reason,
                           TimePoint now) {
   counters_.drop(reason, kind, packet.size());
+  ++source.received_.unknown_dest;
   // Only disco is answered: clients would churn on answers to ordinary packets.
   if (kind == PacketKind::kDisco && source.not_here_.take(now))
     outbox_.add_peer_gone(source, destination, derp::PeerGoneReason::kNotHere);

@@ -10,6 +10,7 @@
 #include "relay/directory.h"
 #include "relay/frame_splitter.h"
 #include "relay/outbox.h"
+#include "relay/pair_sampler.h"
 
 namespace detour::relay {
 
@@ -45,6 +46,9 @@ class Router {
   /// At the end: makes it unfindable and counts it out. Gives who has to hear of it.
   [[nodiscard]] Directory::Departure remove(Client& client);
 
+  /// Which pairs of keys talked most of late.
+  [[nodiscard]] PairSampler& pairs() { return pairs_; }
+
  private:
   void handle_frame(Client& source, const Frame& frame, TimePoint now);
   void relay_packet(Client& source, std::span<const std::uint8_t> payload, TimePoint now);
@@ -60,6 +64,7 @@ class Router {
   Outbox& outbox_;
   MeshRequests& mesh_;
   metrics::WorkerCounters& counters_;
+  PairSampler pairs_;
 
   /// Where the previous packet of this input went: most of one read goes to one peer. Reset for
   /// each input, so it cannot outlive the turn.

@@ -63,6 +63,7 @@ void SendQueues::push_packet(std::span<const std::uint8_t> frame, std::size_t he
   if (ring.count == ring.packets.size()) {
     Packet oldest = pop_packet(ring);
     counters.drop(metrics::DropReason::kQueueHead, kind, oldest.payload_bytes());
+    ++evicted_;
     observe_queue_time(now - oldest.queued_at, counters);
     pool.put(std::move(oldest.block));
   }
@@ -147,6 +148,15 @@ void SendQueues::clear(metrics::DropReason reason, BufferPool& pool,
     }
   }
   state_.reset();
+}
+
+SendQueues::Lengths SendQueues::lengths() const {
+  Lengths lengths;
+  if (!state_) return lengths;
+  for (std::size_t kind = 0; kind < metrics::kPacketKindCount; ++kind)
+    lengths.packets[kind] = state_->rings[kind].count;
+  lengths.control_frames = state_->control_stats.frames;
+  return lengths;
 }
 
 std::size_t SendQueues::bytes() const {

@@ -51,6 +51,15 @@ class SendQueues {
   /// Bytes that wait, with frame heads.
   [[nodiscard]] std::size_t bytes() const;
 
+  /// What waits, for who looks at a client.
+  struct Lengths {
+    std::array<std::size_t, metrics::kPacketKindCount> packets{};
+    std::size_t control_frames = 0;
+  };
+  [[nodiscard]] Lengths lengths() const;
+  /// Packets that made way for newer ones, since the client came.
+  [[nodiscard]] std::uint64_t evicted() const { return evicted_; }
+
  private:
   struct Packet {
     Block block;
@@ -81,6 +90,7 @@ class SendQueues {
 
   QueueLimits limits_;
   std::unique_ptr<State> state_;
+  std::uint64_t evicted_ = 0;
 };
 
 }  // namespace detour::relay

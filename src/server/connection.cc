@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "net/plain_transport.h"
 #include "net/proxy_header.h"
 #include "net/socket.h"
+#include "net/tcp_facts.h"
 #include "server/worker.h"
 
 namespace detour::server {
@@ -58,6 +60,10 @@ void encode_watch_events(std::span<const relay::WatchEvent> events, ByteBuffer& 
   counters.mesh_update_batch_size.observe(events.size());
   counters.buffered_write_frames.observe(events.size());
 }
+
+/// In the order of net::Transport::Version.
+constexpr std::array<std::string_view, metrics::kTlsVersionCount> kTlsNames = {"1.0", "1.1", "1.2",
+                                                                               "1.3", "unknown"};
 
 std::size_t index_of(net::Transport::Version version) {
   return static_cast<std::size_t>(version);
@@ -574,6 +580,7 @@ bool Connection::consume_login(std::span<const std::uint8_t>& input) {
                 .is_not_ideal = setup_->is_not_ideal,
                 .is_prober = hello->info.is_prober,
                 .app_name = hello->info.app_name,
+                .version = hello->info.version,
                 .connected_at = scratch_.now,
                 .address = peer_.mapped_bytes(),
                 .port = peer_.port()});
@@ -763,6 +770,37 @@ void Connection::on_write_check(TimePoint now) {
 void Connection::watch_write(TimePoint now) {
   if (phase_ != Phase::kClosed && !write_check_.is_armed())
     worker_.timers().arm(write_check_, now + write_timeout());
+}
+
+std::optional<admin::ClientStatus> Connection::status() {
+  if (phase_ != Phase::kRelay) return std::nullopt;
+  const SendSide::Facts facts = send_side_.facts(scratch_);
+  admin::ClientStatus status{
+      .identity = identity(),
+      .received = received(),
+      .is_home = is_home(),
+      .is_duplicate = is_duplicate(),
+      .is_active = shared_.directory.find(key()) == this,
+      .is_websocket = websocket_ != nullptr,
+      .sent_packets = facts.sent_packets,
+      .sent_bytes = facts.sent_bytes,
+      .evicted_packets = facts.evicted_packets,
+      .waiting_data = static_cast<std::uint32_t>(
+          facts.waiting.packets[static_cast<std::size_t>(metrics::PacketKind::kOther)]),
+      .waiting_disco = static_cast<std::uint32_t>(
+          facts.waiting.packets[static_cast<std::size_t>(metrics::PacketKind::kDisco)]),
+      .waiting_control = static_cast<std::uint32_t>(facts.waiting.control_frames),
+      .waiting_bytes = facts.waiting_bytes,
+      .tls = counts_as_tls_ ? kTlsNames[index_of(tls_version_)] : std::string_view(),
+      .worker = worker_.index()};
+  if (const auto tcp = net::tcp_facts(send_side_.fd()))
+    status.tcp = {.round_trip_time = tcp->round_trip_time,
+                  .variation = tcp->variation,
+                  .congestion_window = tcp->congestion_window,
+                  .retransmissions = tcp->retransmissions,
+                  .sent_bytes = tcp->sent_bytes,
+                  .received_bytes = tcp->received_bytes};
+  return status;
 }
 
 // --- Mesh peers

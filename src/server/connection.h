@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "admin/status.h"
 #include "base/clock.h"
 #include "crypto/box.h"
 #include "http/body.h"
@@ -56,6 +57,9 @@ class Connection final : public relay::Client, public net::EventHandler, private
   };
   /// Ends the connection and hands it to the worker for destruction. Safe to call twice.
   void close(CloseReason reason);
+
+  /// How this client is doing; nothing while it is not logged in. Owner only.
+  [[nodiscard]] std::optional<admin::ClientStatus> status();
 
   /// Another worker found the socket full: looks after the write timeout.
   void watch_write(TimePoint now);

@@ -48,6 +48,9 @@ class HttpService {
   /// What the metrics pages show.
   [[nodiscard]] metrics::Snapshot snapshot() const;
 
+  /// Host name of the machine.
+  [[nodiscard]] const std::string& machine() const { return site_.machine; }
+
   /// Seconds since 1970, for Date headers.
   [[nodiscard]] static std::int64_t unix_seconds();
 

@@ -178,6 +178,23 @@ void MeshConnector::on_ourselves() {
       fmt::format("mesh peer {}: is this relay itself, so no link is needed", target_.name));
 }
 
+std::optional<admin::MeshStatus> MeshConnector::status() {
+  if (stopped_) return std::nullopt;
+  admin::MeshStatus status{.name = target_.name};
+  if (link_ != nullptr && link_->is_up()) {
+    const SendSide::Facts facts = link_->send_side().facts(worker_.scratch());
+    status.is_up = true;
+    status.address = link_->address().text();
+    status.key = link_->key().typed();
+    status.sent_packets = facts.sent_packets;
+    status.sent_bytes = facts.sent_bytes;
+    status.evicted_packets = facts.evicted_packets;
+  } else {
+    status.last_failure = last_failure_.text();
+  }
+  return status;
+}
+
 void MeshConnector::post_watch_write() {
   worker_.post([this] {
     if (link_ != nullptr) link_->watch_write(worker_.scratch().now);

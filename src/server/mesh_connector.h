@@ -3,9 +3,11 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
 
+#include "admin/status.h"
 #include "base/clock.h"
 #include "client/failure.h"
 #include "client/tls_stream.h"
@@ -47,6 +49,8 @@ class MeshConnector {
   void on_failed(const MeshLink& link, client::Failure failure, bool was_watching);
   /// The other side is this relay.
   void on_ourselves();
+  /// How the link is doing; nothing when none is wanted any more.
+  [[nodiscard]] std::optional<admin::MeshStatus> status();
   /// Another worker found the link's socket full; any worker.
   void post_watch_write();
 

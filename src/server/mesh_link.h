@@ -56,6 +56,8 @@ class MeshLink final : public relay::Client, public net::EventHandler, private S
 
   [[nodiscard]] SendSide& send_side() { return send_side_; }
   [[nodiscard]] const net::SocketAddress& address() const { return address_; }
+  /// Whether the other side tells us of its clients.
+  [[nodiscard]] bool is_up() const { return phase_ == Phase::kUp && is_watching_; }
 
  private:
   enum class Phase : std::uint8_t {

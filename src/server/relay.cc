@@ -12,6 +12,7 @@
 #include "server/http_service.h"
 #include "server/monitor.h"
 #include "server/shared.h"
+#include "server/surveyor.h"
 #include "server/worker.h"
 
 namespace detour::server {
@@ -172,6 +173,7 @@ Relay::~Relay() {
 
 void Relay::stop() {
   if (monitor_) monitor_->begin_stop();
+  shared_->surveyor->begin_stop();
   shared_->bootstrap_dns.stop();
   // What it waits for may take longer; the destructor sees its end.
   if (shared_->certificates) shared_->certificates->request_stop();
@@ -206,6 +208,10 @@ std::optional<net::SocketAddress> Relay::stun_address() const {
 std::vector<acme::CertificateStatus> Relay::certificate_status() const {
   return shared_->certificates ? shared_->certificates->status()
                                : std::vector<acme::CertificateStatus>();
+}
+
+std::shared_ptr<const admin::RelayStatus> Relay::status(Duration max_age) const {
+  return shared_->surveyor->take(max_age);
 }
 
 std::string Relay::metrics_text() const {

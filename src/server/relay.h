@@ -10,6 +10,8 @@
 #include "acme/certificate.h"
 #include "acme/keeper.h"
 #include "admin/map_page.h"
+#include "admin/status.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "crypto/keys.h"
@@ -63,6 +65,10 @@ class Relay {
 
   /// How the certificates are doing, one for each; nothing without TLS. Any thread.
   [[nodiscard]] std::vector<acme::CertificateStatus> certificate_status() const;
+
+  /// A picture of the relay and its clients, not older than `max_age`. Waits for the workers; any
+  /// thread but theirs.
+  [[nodiscard]] std::shared_ptr<const admin::RelayStatus> status(Duration max_age = {}) const;
 
   /// Derper's metrics as /debug/varz gives them.
   [[nodiscard]] std::string metrics_text() const;

@@ -47,6 +47,8 @@ void SendSide::leave_in_inbox(relay::FrameBatch batch, WorkerScratch& scratch) {
     relay::FrameBatch& oldest = inbox_.front();
     inbox_bytes_ -= oldest.block.capacity();
     drop(oldest, DropReason::kQueueHead, scratch);
+    for (std::size_t kind = 0; kind < metrics::kPacketKindCount; ++kind)
+      inbox_evicted_ += oldest.stats.packets[kind].packets + oldest.stats.forwarded[kind].packets;
     scratch.pool.put(std::move(oldest.block));
     inbox_.erase(inbox_.begin());
   }
@@ -61,7 +63,7 @@ void SendSide::deliver_locked(relay::FrameBatch batch, WorkerScratch& scratch) {
   } else {
     seal_locked(batch.bytes(), scratch);
     write_sealed_locked(scratch);
-    count_sent(batch.stats, scratch);
+    count_sent_locked(batch.stats, scratch);
   }
   scratch.pool.put(std::move(batch.block));
 }
@@ -163,7 +165,7 @@ void SendSide::drain_queues_locked(WorkerScratch& scratch) {
     seal_locked(scratch.gathered.bytes(), scratch);
     scratch.gathered.clear();
     write_sealed_locked(scratch);
-    count_sent(stats, scratch);
+    count_sent_locked(stats, scratch);
   }
 }
 
@@ -248,6 +250,19 @@ void SendSide::rest() {
   if (transport_) transport_->rest();
 }
 
+SendSide::Facts SendSide::facts(WorkerScratch& scratch) {
+  mutex_.lock();
+  Facts facts{.sent_packets = sent_packets_,
+              .sent_bytes = sent_bytes_,
+              .evicted_packets = queues_.evicted(),
+              .waiting = queues_.lengths(),
+              .waiting_bytes = queues_.bytes() + (unsent_end_ - unsent_begin_)};
+  unlock(scratch);
+  const std::lock_guard lock(inbox_mutex_);
+  facts.evicted_packets += inbox_evicted_;
+  return facts;
+}
+
 void SendSide::close(WorkerScratch& scratch, Ending ending) {
   mutex_.lock();
   if (!closed_) {
@@ -273,11 +288,13 @@ void SendSide::fail_locked() {
   if (fd_) ::shutdown(fd_.get(), SHUT_RDWR);
 }
 
-void SendSide::count_sent(const relay::BatchStats& stats, WorkerScratch& scratch) {
+void SendSide::count_sent_locked(const relay::BatchStats& stats, WorkerScratch& scratch) {
   metrics::WorkerCounters& counters = scratch.counters;
   for (std::size_t kind = 0; kind < metrics::kPacketKindCount; ++kind) {
     counters.sent[kind].packets.add(stats.packets[kind].packets);
     counters.sent[kind].bytes.add(stats.packets[kind].bytes);
+    sent_packets_ += stats.packets[kind].packets + stats.forwarded[kind].packets;
+    sent_bytes_ += stats.packets[kind].bytes + stats.forwarded[kind].bytes;
   }
   if (stats.pongs != 0) counters.sent_pong.add(stats.pongs);
   if (stats.peer_gone_disconnected != 0)

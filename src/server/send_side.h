@@ -126,6 +126,17 @@ class SendSide {
   /// Once in a while: lets go of what a quiet connection does not need.
   void rest();
 
+  /// What went to this client, and what waits for it.
+  struct Facts {
+    std::uint64_t sent_packets = 0;
+    std::uint64_t sent_bytes = 0;       ///< Payload only.
+    std::uint64_t evicted_packets = 0;  ///< Dropped, because newer ones needed the place.
+    relay::SendQueues::Lengths waiting;
+    std::size_t waiting_bytes = 0;  ///< With heads, and with records that the socket did not take.
+  };
+  /// Owner only.
+  [[nodiscard]] Facts facts(WorkerScratch& scratch);
+
   enum class Ending : std::uint8_t {
     kAnnounced,    ///< Tells the peer, if the socket takes it.
     kPeerGone,     ///< The peer closed its end: nobody is there to tell.
@@ -156,7 +167,7 @@ class SendSide {
   void unlock(WorkerScratch& scratch);
   void leave_in_inbox(relay::FrameBatch batch, WorkerScratch& scratch);
   void take_inbox_locked(WorkerScratch& scratch);
-  static void count_sent(const relay::BatchStats& stats, WorkerScratch& scratch);
+  void count_sent_locked(const relay::BatchStats& stats, WorkerScratch& scratch);
   static void drop(const relay::FrameBatch& batch, metrics::DropReason reason,
                    WorkerScratch& scratch);
 
@@ -169,6 +180,8 @@ class SendSide {
   std::size_t unsent_begin_ = 0;
   std::size_t unsent_end_ = 0;
   TimePoint last_progress_{};
+  std::uint64_t sent_packets_ = 0;
+  std::uint64_t sent_bytes_ = 0;
   StallWatcher& watcher_;
   bool watched_ = false;
   bool failed_ = false;  ///< The socket is broken; the owner closes it when epoll tells.
@@ -180,6 +193,7 @@ class SendSide {
   /// their memory, so that a client to whom several workers send at once costs no allocation.
   std::vector<relay::FrameBatch> taken_;
   std::size_t inbox_bytes_ = 0;
+  std::uint64_t inbox_evicted_ = 0;  ///< Packets.
   std::atomic<bool> inbox_waiting_{false};
 };
 

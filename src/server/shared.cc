@@ -4,6 +4,7 @@
 
 #include "server/certificates.h"
 #include "server/http_service.h"
+#include "server/surveyor.h"
 #include "server/worker.h"
 
 namespace detour::server {
@@ -19,6 +20,7 @@ Shared::Shared(const config::Config& config_in, const crypto::NodePrivate& key,
       directory(quiescence),
       bootstrap_dns(config_in.bootstrap_dns_names, config_in.unpublished_bootstrap_dns_names,
                     log_in),
+      surveyor(std::make_unique<Surveyor>(*this)),
       limits(config_in) {
   for (const std::string& cidr : config.trusted_proxies) {
     if (const auto prefix = admin::parse_ip_prefix(cidr)) trusted_proxies_.push_back(*prefix);

@@ -30,6 +30,7 @@ namespace detour::server {
 
 class Certificates;
 class HttpService;
+class Surveyor;
 class Worker;
 
 /// The largest part of the descriptors that connections may use up; the rest serves files and
@@ -93,6 +94,7 @@ class Shared {
   ReloadSubscribers reload_subscribers;
   std::vector<std::unique_ptr<Worker>> workers;
   AdmissionLink admission{*this};
+  const std::unique_ptr<Surveyor> surveyor;
 
   ConnectionLimits
       limits;  ///< Counts connections that are accepted and not closed, on all listeners.

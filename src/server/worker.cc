@@ -20,6 +20,8 @@ constexpr std::size_t kGatheredBytes = 192 * 1024;
 
 /// Logins that go on in one turn: each step may cost as much as relaying dozens of packets.
 constexpr std::size_t kSetupStepsPerTurn = 4;
+/// Clients that one turn tells a survey of: about a tenth of a millisecond.
+constexpr std::size_t kSurveyedPerTurn = 64;
 /// PeerGone notices sent in one turn.
 constexpr std::size_t kDeparturesPerTurn = 64;
 
@@ -113,6 +115,10 @@ void Worker::post_check_clients() {
   });
 }
 
+void Worker::post_survey(std::shared_ptr<Survey> survey) {
+  mailbox_.post([this, survey = std::move(survey)]() mutable { begin_survey(std::move(survey)); });
+}
+
 void Worker::post_receive_rate(relay::ReceiveRate rate) {
   mailbox_.post([this, rate] {
     for (Connection* connection = connections_; connection != nullptr;) {
@@ -154,6 +160,7 @@ void Worker::run() {
     if (stopping_ && (connections_ == nullptr || scratch_.now >= stop_deadline_)) break;
   }
   while (connections_ != nullptr) connections_->close(Connection::CloseReason::kShutdown);
+  run_survey();
   for (Connection* const connection : again_) connection->is_queued = false;
   for (Connection* const connection : setup_) connection->is_queued = false;
   again_.clear();
@@ -178,6 +185,7 @@ void Worker::turn() {
   timers_.advance(scratch_.now);
   run_departures();
   run_watch_queue();
+  run_survey();
   outbox_.flush();
 
   bury_the_dead();
@@ -190,7 +198,8 @@ void Worker::turn() {
 }
 
 bool Worker::has_work() const {
-  return !again_.empty() || !setup_.empty() || !departures_.empty() || !watch_queue_.empty();
+  return !again_.empty() || !setup_.empty() || !departures_.empty() || !watch_queue_.empty() ||
+         walk_.has_value();
 }
 
 std::optional<Duration> Worker::wait_limit() const {
@@ -247,6 +256,26 @@ void Worker::run_departures() {
       outbox_.add_peer_gone(*client, departed.key, derp::PeerGoneReason::kDisconnected);
     if (departed.delivered_to.empty()) departures_.pop_front();
   }
+}
+
+void Worker::begin_survey(std::shared_ptr<Survey> survey) {
+  walk_ = Walk{.survey = std::move(survey), .next = connections_, .picture = {}};
+  for (const auto& connector : mesh_connectors_)
+    if (auto status = connector->status()) walk_->picture.mesh.push_back(std::move(*status));
+  walk_->picture.pairs = router_.pairs().report(scratch_.now);
+  // After the last turn nobody would go on with it.
+  if (stopping_) run_survey();
+}
+
+void Worker::run_survey() {
+  if (!walk_) return;
+  for (std::size_t budget = kSurveyedPerTurn; budget != 0 && walk_->next != nullptr; --budget) {
+    Connection* const connection = std::exchange(walk_->next, walk_->next->next);
+    if (auto status = connection->status()) walk_->picture.clients.push_back(std::move(*status));
+  }
+  if (walk_->next != nullptr) return;
+  walk_->survey->answer(index_, std::move(walk_->picture));
+  walk_.reset();
 }
 
 void Worker::run_watch_queue() {
@@ -328,6 +357,7 @@ void Worker::announce_departure(const crypto::NodePublic& key,
 }
 
 void Worker::bury(Connection& connection) {
+  if (walk_ && walk_->next == &connection) walk_->next = connection.next;
   if (connection.previous != nullptr) {
     connection.previous->next = connection.next;
   } else {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <random>
 #include <thread>
 #include <unordered_map>
@@ -21,6 +22,7 @@
 #include "server/send_side.h"
 #include "server/shared.h"
 #include "server/stun_responder.h"
+#include "server/surveyor.h"
 
 namespace detour::server {
 
@@ -61,6 +63,9 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   void post_cut_off(relay::ClientId id);
   /// Has admission check all clients that came while it did not; any thread.
   void post_check_clients();
+  /// Has this worker tell of its clients; any thread. It answers while it goes on working, and also
+  /// when it has ended.
+  void post_survey(std::shared_ptr<Survey> survey);
   /// Gives all clients of this worker a receive rate; any thread.
   void post_receive_rate(relay::ReceiveRate rate);
   /// A client of this worker was found blocked by another worker; any thread.
@@ -113,8 +118,17 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
     std::vector<relay::ClientId> delivered_to;
   };
 
+  /// A walk along the clients, for a survey.
+  struct Walk {
+    std::shared_ptr<Survey> survey;
+    Connection* next = nullptr;  ///< Where to go on; follows when that one closes.
+    WorkerPicture picture;
+  };
+
   void run();
   void turn();
+  void begin_survey(std::shared_ptr<Survey> survey);
+  void run_survey();
   void deliver(relay::Client& destination, relay::FrameBatch batch) override;
   void watch(relay::Client& mesh_peer) override;
   void close_peer(relay::Client& mesh_peer, const crypto::NodePublic& key) override;
@@ -154,6 +168,7 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   std::vector<relay::WatchEvent> watch_events_;
   ByteBuffer watch_frames_;
   std::minstd_rand jitter_;
+  std::optional<Walk> walk_;
 
   GatherPause gather_pause_;
   bool stopping_ = false;

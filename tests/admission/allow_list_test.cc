@@ -83,5 +83,27 @@ TEST(AllowList, NamesAHandfulOfBadLinesAndCountsTheRest) {
   EXPECT_TRUE(list.error().contains("2 more lines are wrong")) << list.error();
 }
 
+TEST(AllowList, TakesWhatStandsBehindAKeyForItsName) {
+  const std::string hex(64, 'b');
+  const auto name_of = [&](const std::string& behind) {
+    const auto list = AllowList::parse("/a", "nodekey:" + hex + behind + "\n");
+    EXPECT_TRUE(list.has_value());
+    const auto& names = *list->names();
+    return names.empty() ? std::string("(none)") : names.begin()->second;
+  };
+  EXPECT_EQ(name_of(""), "(none)");
+  EXPECT_EQ(name_of("  \t"), "(none)");
+  EXPECT_EQ(name_of(" #"), "(none)");
+  EXPECT_EQ(name_of(" laptop of Anna\t# since May"), "laptop of Anna");
+  EXPECT_EQ(name_of(" # laptop"), "laptop");
+  EXPECT_EQ(name_of(" a\x1b[31mb\x7f"
+                    "c"),
+            "a [31mb c")
+      << "names end up on terminals";
+  EXPECT_EQ(name_of(" " + std::string(64, 'x')), std::string(64, 'x'));
+  EXPECT_EQ(name_of(" " + std::string(65, 'x')), std::string(64, 'x'));
+  EXPECT_EQ(name_of(" " + std::string(63, 'x') + "\xc3\xa4"), std::string(63, 'x'));
+}
+
 }  // namespace
 }  // namespace detour::admission
