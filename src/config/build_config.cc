@@ -448,11 +448,8 @@ class Builder {
   }
 
   void check_not_built() {
-    if (config_.ace)
-      warning(
-          fmt::format("{} is not built yet: CONNECT is answered with 403, and clients take "
-                      "another way to the control plane",
-                      flag("ace")));
+    if (config_.ace && !config_.tls)
+      warning(fmt::format("{} does nothing without TLS: CONNECT is only taken there", flag("ace")));
     if (const Input& secrets = at("secrets-url"); !secrets.text.empty() && !config_.dev)
       problem(
           fmt::format("{}: fetching the mesh key from a setec server is not built: put it into "

@@ -456,7 +456,8 @@ constexpr std::array kTable = std::to_array<SettingRow>({
      .kind = Kind::kSwitch,
      .field = &Config::ace,
      .group = Group::kPages,
-     .help = "let clients reach the control plane through CONNECT",
+     .help = "let clients reach the control plane through CONNECT: ports 443 and 80 of hosts of "
+             "tailscale.com",
      .fallback = "false",
      .derper_flag = "ace"},
 

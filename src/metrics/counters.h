@@ -49,6 +49,10 @@ inline constexpr std::size_t kDropReasonCount = 7;
 enum class PacketKind : std::uint8_t { kDisco, kOther };
 inline constexpr std::size_t kPacketKindCount = 2;
 
+/// What came of a CONNECT request (-ace). Order and names are those of the exported label.
+enum class ConnectResult : std::uint8_t { kBusy, kFailed, kOpened, kRefused };
+inline constexpr std::size_t kConnectResultCount = 4;
+
 /// The value of the exported label `reason`: "unknown_dest".
 [[nodiscard]] std::string_view label(DropReason reason);
 /// The value of the exported label `kind`: "disco".
@@ -188,7 +192,10 @@ struct alignas(64) WorkerCounters {
   Counter refused_for_address;  ///< The same for those of one address.
   Counter rate_limit_waits;     ///< Times that a client was not read until its rate allowed it.
   Counter logins;
+  Counter connect_tunnels;  ///< Open now.
+  std::array<Counter, kConnectResultCount> connect_requests;
 
+  void count(ConnectResult result) { connect_requests[static_cast<std::size_t>(result)].add(); }
   void sample_rtt(TcpRtt bucket) { tcp_rtt[static_cast<std::size_t>(bucket)].add(); }
   void drop(DropReason reason, PacketKind kind, std::uint64_t payload_bytes) {
     auto& cell = dropped[static_cast<std::size_t>(reason)][static_cast<std::size_t>(kind)];

@@ -148,18 +148,32 @@ void add_rate_limit(Variable& derp, const Snapshot& s) {
   members.push_back({"rate_limit_per_client_waited", Integer{s.rate_limit_waits}});
 }
 
+/// CONNECT requests by what came of them.
+[[nodiscard]] MultiLabelMap connects(const Snapshot& s) {
+  constexpr std::array<std::string_view, kConnectResultCount> kResults = {"busy", "failed",
+                                                                          "opened", "refused"};
+  MultiLabelMap map;
+  for (std::size_t i = 0; i < kConnectResultCount; ++i)
+    map.samples.emplace_back(fmt::format("result=\"{}\"", kResults[i]), s.connect_requests[i]);
+  return map;
+}
+
 /// Counters that derper does not have: what our bounds did.
 [[nodiscard]] Variable detour_group(const Snapshot& s) {
   return {.key = "detour",
           .value = Group{{
               {"accept_paused_total", Integer{s.accept_paused},
                "Times that accepting paused because file descriptors ran out"},
+              {"connect_requests_total", connects(s),
+               "CONNECT requests with -ace by what came of them"},
               {"connections_refused_total",
                MultiLabelMap{{{"reason=\"address\"", s.refused_for_address},
                               {"reason=\"total\"", s.refused_for_total}}},
                "Connections closed at once because there were as many as the limits allow"},
               {"control_frames_dropped_total", Integer{s.control_frames_dropped},
                "Control frames dropped because a client's queue for them was full"},
+              {"gauge_connect_tunnels", Integer{s.connect_tunnels},
+               "Tunnels by CONNECT (-ace) that are open now"},
               {"gauge_mesh_links", Integer{s.mesh_links_configured},
                "Mesh peers to keep a link to, without this relay itself"},
               {"gauge_mesh_links_up", Integer{s.mesh_links_up},
@@ -401,6 +415,8 @@ void accumulate(Snapshot& snapshot, const WorkerCounters& worker) {
     ++snapshot.average_queue_count;
   }
   for (std::size_t i = 0; i < kTcpRttCount; ++i) snapshot.tcp_rtt[i] += worker.tcp_rtt[i].get();
+  for (std::size_t i = 0; i < kConnectResultCount; ++i)
+    snapshot.connect_requests[i] += worker.connect_requests[i].get();
   for (std::size_t i = 0; i < kTlsVersionCount; ++i) {
     snapshot.tls_requests[i] += worker.tls_requests[i].get();
     snapshot.tls_active[i] += worker.tls_active[i].get();
@@ -438,6 +454,7 @@ void accumulate(Snapshot& snapshot, const WorkerCounters& worker) {
       {&Snapshot::accept_paused, &WorkerCounters::accept_paused},
       {&Snapshot::control_frames_dropped, &WorkerCounters::control_frames_dropped},
       {&Snapshot::logins, &WorkerCounters::logins},
+      {&Snapshot::connect_tunnels, &WorkerCounters::connect_tunnels},
       {&Snapshot::refused_for_total, &WorkerCounters::refused_for_total},
       {&Snapshot::refused_for_address, &WorkerCounters::refused_for_address},
       {&Snapshot::rate_limit_waits, &WorkerCounters::rate_limit_waits},

@@ -101,6 +101,8 @@ struct Snapshot {
   std::uint64_t refused_for_total = 0;
   std::uint64_t refused_for_address = 0;
   std::uint64_t rate_limit_waits = 0;
+  std::uint64_t connect_tunnels = 0;
+  std::array<std::uint64_t, kConnectResultCount> connect_requests{};
 
   // From the directory, by the caller. Keys are counted once, however many connections they have.
   std::uint64_t clients_local = 0;

@@ -36,6 +36,23 @@ void set_option(int fd, int level, int name, int value) {
   static_cast<void>(::setsockopt(fd, level, name, &value, sizeof value));
 }
 
+void set_options(int fd, const TcpOptions& options) {
+  set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  const bool keepalive = options.keepalive_idle != Duration::zero();
+  set_option(fd, SOL_SOCKET, SO_KEEPALIVE, keepalive ? 1 : 0);
+  if (keepalive) {
+    set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE,
+               static_cast<int>(duration_cast<seconds>(options.keepalive_idle).count()));
+    set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL,
+               static_cast<int>(duration_cast<seconds>(options.keepalive_interval).count()));
+    set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, options.keepalive_probes);
+  }
+  if (options.user_timeout != Duration::zero())
+    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
+               static_cast<int>(duration_cast<milliseconds>(options.user_timeout).count()));
+  set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, options.not_sent_low_water);
+}
+
 bool is_wildcard_v6(const SocketAddress& address) {
   return address.family() == AF_INET6 && address.mapped_bytes() == std::array<std::uint8_t, 16>{};
 }
@@ -72,21 +89,22 @@ std::expected<UniqueFd, std::string> listen_tcp(const SocketAddress& wanted,
   if (!fd) return failed("open", address, "TCP");
   if (!bind_socket(fd, address, SOCK_STREAM)) return failed("listen on", address, "TCP");
 
-  set_option(fd.get(), IPPROTO_TCP, TCP_NODELAY, 1);
-  const bool keepalive = options.keepalive_idle != Duration::zero();
-  set_option(fd.get(), SOL_SOCKET, SO_KEEPALIVE, keepalive ? 1 : 0);
-  if (keepalive) {
-    set_option(fd.get(), IPPROTO_TCP, TCP_KEEPIDLE,
-               static_cast<int>(duration_cast<seconds>(options.keepalive_idle).count()));
-    set_option(fd.get(), IPPROTO_TCP, TCP_KEEPINTVL,
-               static_cast<int>(duration_cast<seconds>(options.keepalive_interval).count()));
-    set_option(fd.get(), IPPROTO_TCP, TCP_KEEPCNT, options.keepalive_probes);
-  }
-  if (options.user_timeout != Duration::zero())
-    set_option(fd.get(), IPPROTO_TCP, TCP_USER_TIMEOUT,
-               static_cast<int>(duration_cast<milliseconds>(options.user_timeout).count()));
-  set_option(fd.get(), IPPROTO_TCP, TCP_NOTSENT_LOWAT, options.not_sent_low_water);
+  set_options(fd.get(), options);
   if (::listen(fd.get(), options.backlog) != 0) return failed("listen on", address, "TCP");
+  return fd;
+}
+
+std::expected<UniqueFd, std::string> begin_connect_tcp(const SocketAddress& address,
+                                                       const TcpOptions& options) {
+  UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const auto refuse = [&](std::string_view action) {
+    return std::unexpected(
+        fmt::format("cannot {} {}: {}", action, address.text(), std::strerror(errno)));
+  };
+  if (!fd) return refuse("open a socket for");
+  set_options(fd.get(), options);
+  if (::connect(fd.get(), address.get(), address.size()) != 0 && errno != EINPROGRESS)
+    return refuse("connect to");
   return fd;
 }
 

@@ -11,7 +11,8 @@
 
 namespace detour::net {
 
-/// TCP options of a listening socket, which the kernel hands on to each accepted one.
+/// TCP options of a listening socket, which the kernel hands on to each accepted one, and of
+/// connections that we make.
 struct TcpOptions {
   Duration keepalive_idle = std::chrono::minutes(10);  ///< Zero: no keepalive probes.
   Duration keepalive_interval = std::chrono::seconds(15);
@@ -27,6 +28,12 @@ struct TcpOptions {
 /// IPv6 the wildcard becomes IPv4's. Gives the errno text and the address on failure.
 [[nodiscard]] std::expected<UniqueFd, std::string> listen_tcp(const SocketAddress& address,
                                                               const TcpOptions& options);
+
+/// A non-blocking TCP socket whose connect() was begun: writable once that is over, and SO_ERROR
+/// says how it went. Gives the errno text and the address when it failed at once. `options.backlog`
+/// means nothing here.
+[[nodiscard]] std::expected<UniqueFd, std::string> begin_connect_tcp(const SocketAddress& address,
+                                                                     const TcpOptions& options);
 
 /// A non-blocking UDP socket that tells which local address each datagram was sent to.
 [[nodiscard]] std::expected<UniqueFd, std::string> bind_udp(const SocketAddress& address);

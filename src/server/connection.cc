@@ -17,6 +17,7 @@
 #include "net/proxy_header.h"
 #include "net/socket.h"
 #include "net/tcp_facts.h"
+#include "server/connect_target.h"
 #include "server/worker.h"
 
 namespace detour::server {
@@ -25,6 +26,8 @@ namespace {
 
 /// How long we wait for the peer to close after our side ended.
 constexpr Duration kLingerTimeout = std::chrono::seconds(2);
+/// The same, from its last byte on, for who takes slowly what came through a tunnel.
+constexpr Duration kTunnelLingerTimeout = std::chrono::seconds(60);
 
 /// What a refused client is told, and shows to its user.
 constexpr std::string_view kProblemDenied =
@@ -105,6 +108,10 @@ void Connection::on_event(std::uint32_t events) {
   if (phase_ == Phase::kClosed) return;
   if ((events & EPOLLOUT) != 0) {
     send_side_.on_writable(scratch_);
+    if (phase_ == Phase::kTunnel) {
+      tunnel_->note_progress();
+      if (!send_side_.stall(scratch_).blocked) tunnel_->resume();
+    }
     if (phase_ == Phase::kFinishing) finish();
     if (is_watcher_) worker_.queue_watch(*this);
   }
@@ -115,6 +122,11 @@ void Connection::on_event(std::uint32_t events) {
     if ((events & (EPOLLHUP | EPOLLERR)) != 0) close(CloseReason::kSocketError);
     return;
   }
+  if (phase_ == Phase::kTunnel) {
+    // A client that only ended its side still takes what comes; one that is gone does not.
+    if ((events & (EPOLLHUP | EPOLLERR)) != 0) return close(CloseReason::kSocketError);
+    if (tunnel_waits()) return;
+  }
   if (is_in_setup()) {
     worker_.queue_setup(*this);
   } else {
@@ -124,7 +136,8 @@ void Connection::on_event(std::uint32_t events) {
 
 void Connection::read_turn() {
   if (read_pause_.is_armed()) return;
-  if (phase_ == Phase::kAdmission || phase_ == Phase::kRefused) {
+  if (phase_ == Phase::kTunnel && tunnel_waits()) return;
+  if (phase_ == Phase::kAdmission || phase_ == Phase::kRefused || phase_ == Phase::kConnect) {
     // What it sends waits in the socket; but a client that is gone need not be asked about.
     if (saw_hangup_) close(CloseReason::kPeerClosed);
     return;
@@ -136,6 +149,7 @@ void Connection::read_turn() {
   const ssize_t received = ::recv(send_side_.fd(), room.data(), room.size(), MSG_DONTWAIT);
   if (received == 0) {
     saw_hangup_ = true;
+    if (phase_ == Phase::kTunnel) return tunnel_->end_of_client();
     return close(CloseReason::kPeerClosed);
   }
   if (received < 0) {
@@ -337,6 +351,10 @@ std::size_t Connection::take_input(std::span<const std::uint8_t> input) {
         keep(carry_, rest);
         return unread;
       case net::Transport::Opened::kClosed:
+        if (phase_ == Phase::kTunnel) {
+          tunnel_->end_of_client();
+          return 0;
+        }
         close(CloseReason::kPeerClosed);
         return 0;
       case net::Transport::Opened::kFailed:
@@ -409,7 +427,12 @@ void Connection::consume(std::span<const std::uint8_t>& input) {
       case Phase::kFinishing:
         input = {};
         return;
+      case Phase::kTunnel:
+        tunnel_->send(input);
+        input = {};
+        return;
       case Phase::kAdmission:
+      case Phase::kConnect:
       case Phase::kClosed:
         return;
     }
@@ -439,6 +462,8 @@ bool Connection::consume_http(std::span<const std::uint8_t>& input) {
       return false;
     }
     begin_derp(*upgrade, input);
+  } else if (asks_for_tunnel(request)) {
+    begin_tunnel(request);
   } else {
     answer(request);
   }
@@ -477,8 +502,10 @@ void Connection::refuse_too_many() {
 }
 
 void Connection::answer(const http::Request& request) {
-  const http::Response response =
-      shared_.http->respond(request, shared_.http->caller(request, peer_), listener_);
+  reply(shared_.http->respond(request, shared_.http->caller(request, peer_), listener_), request);
+}
+
+void Connection::reply(const http::Response& response, const http::Request& request) {
   setup_->served_before = true;
   setup_->body = http::BodySkipper(request);
   if (!setup_->body.done()) phase_ = Phase::kBody;
@@ -494,11 +521,97 @@ void Connection::respond(const std::string& bytes, bool close_after) {
 }
 
 void Connection::finish() {
+  leave_tunnel();
   phase_ = Phase::kFinishing;
   worker_.timers().disarm(read_pause_);
   setup_.reset();
   if (send_side_.finish(scratch_) || !deadline_.is_armed())
     worker_.timers().arm(deadline_, scratch_.now + kLingerTimeout);
+}
+
+// --- CONNECT
+// --------------------------------------------------------------------------------------
+
+bool Connection::asks_for_tunnel(const http::Request& request) const {
+  return request.method == "CONNECT" && shared_.config.ace && shared_.tls != nullptr &&
+         listener_ == ListenerKind::kMain;
+}
+
+void Connection::begin_tunnel(const http::Request& request) {
+  using metrics::ConnectResult;
+  const auto target = parse_connect_target(request.target);
+  if (!target) {
+    scratch_.counters.count(ConnectResult::kRefused);
+    shared_.log_gated(LogCause::kConnect, LogLevel::kInfo, scratch_.now, [&] {
+      return fmt::format("CONNECT {:?} of {} refused: {}", request.target, peer_.text(),
+                         target.error());
+    });
+    return reply(http::text_error(403, "Invalid CONNECT target"), request);
+  }
+  ConnectTunnel::Client& client = *this;
+  if (!tunnel_) tunnel_ = std::make_unique<ConnectTunnel>(worker_, client);
+  if (!tunnel_->open(*target)) {
+    scratch_.counters.count(ConnectResult::kBusy);
+    shared_.log_gated(LogCause::kConnect, LogLevel::kWarn, scratch_.now, [&] {
+      return fmt::format("CONNECT {:?} of {} refused: there are {} tunnels or {} look-ups already",
+                         request.target, peer_.text(), shared_.tunnels.tunnels.max(),
+                         shared_.tunnels.lookups.max());
+    });
+    return reply(http::text_error(503, "too many CONNECT tunnels"), request);
+  }
+  phase_ = Phase::kConnect;
+  setup_->connect_request = request;
+  // The tunnel has its own deadline.
+  worker_.timers().disarm(deadline_);
+}
+
+void Connection::on_tunnel_open() {
+  scratch_.counters.count(metrics::ConnectResult::kOpened);
+  scratch_.counters.connect_tunnels.add();
+  phase_ = Phase::kTunnel;
+  setup_.reset();
+  constexpr std::string_view kOpened = "HTTP/1.1 200 OK\r\n\r\n";
+  send_side_.send(as_bytes(kOpened), scratch_);
+  // What came meanwhile.
+  take_input({});
+  if (phase_ != Phase::kClosed) worker_.queue_again(*this);
+}
+
+void Connection::on_tunnel_failed(std::string_view why) {
+  const http::Request request = std::move(setup_->connect_request);
+  scratch_.counters.count(metrics::ConnectResult::kFailed);
+  shared_.log_gated(LogCause::kConnect, LogLevel::kInfo, scratch_.now, [&] {
+    return fmt::format("CONNECT {} of {} failed: {}", request.target, peer_.text(), why);
+  });
+  phase_ = Phase::kHttp;
+  reply(http::text_error(502, "Connect failure"), request);
+  take_input({});
+  if (phase_ != Phase::kClosed) worker_.queue_again(*this);
+}
+
+bool Connection::on_tunnel_bytes(std::span<const std::uint8_t> bytes) {
+  send_side_.send(bytes, scratch_);
+  return !send_side_.stall(scratch_).blocked;
+}
+
+void Connection::on_tunnel_drained() {
+  worker_.queue_again(*this);
+}
+
+/// What is on its way to the client still reaches it.
+void Connection::on_tunnel_ended() {
+  worker_.timers().arm(deadline_, scratch_.now + kTunnelLingerTimeout);
+  finish();
+}
+
+/// Whether the client is not to be read: the target takes nothing, or nothing more will come.
+bool Connection::tunnel_waits() const {
+  return tunnel_->is_full() || tunnel_->client_ended();
+}
+
+void Connection::leave_tunnel() {
+  if (phase_ == Phase::kTunnel) scratch_.counters.connect_tunnels.sub();
+  if (tunnel_) tunnel_->close();
 }
 
 // --- Login
@@ -734,6 +847,8 @@ void Connection::wait_until_writable(int fd) {
 }
 
 Duration Connection::write_timeout() const {
+  // The tunnel sees to that, and what is left of one has its deadline.
+  if (phase_ == Phase::kTunnel || (phase_ == Phase::kFinishing && tunnel_)) return Duration::zero();
   return identity().is_mesh_peer ? kMeshWriteTimeout : shared_.config.tcp_write_timeout;
 }
 
@@ -855,6 +970,7 @@ void Connection::close(CloseReason reason) {
     is_registered_ = false;
     worker_.announce_departure(key(), worker_.router().remove(*this));
   }
+  leave_tunnel();
   if (phase_ == Phase::kAdmission) worker_.unpark(*this);
   if (std::exchange(is_known_to_admission_, false)) shared_.admission.get()->left(id());
   phase_ = Phase::kClosed;
@@ -875,7 +991,7 @@ void Connection::close(CloseReason reason) {
 
 void Connection::begin_shutdown() {
   if (phase_ == Phase::kClosed || phase_ == Phase::kFinishing) return;
-  if (phase_ == Phase::kAdmission || phase_ == Phase::kRefused)
+  if (phase_ == Phase::kAdmission || phase_ == Phase::kRefused || phase_ == Phase::kConnect)
     return close(CloseReason::kShutdown);
   if (is_in_setup() && !send_side_.has_transport()) return close(CloseReason::kShutdown);
   finish();

@@ -18,6 +18,7 @@
 #include "net/timer_wheel.h"
 #include "relay/client.h"
 #include "relay/frame_splitter.h"
+#include "server/connect_tunnel.h"
 #include "server/http_service.h"
 #include "server/member_timer.h"
 #include "server/send_side.h"
@@ -32,7 +33,10 @@ class Worker;
 ///
 /// Belongs to one worker for life; that worker's thread alone calls it, except for `send_side()`,
 /// which any worker may use during a turn. Destroyed through Quiescence after close().
-class Connection final : public relay::Client, public net::EventHandler, private StallWatcher {
+class Connection final : public relay::Client,
+                         public net::EventHandler,
+                         private StallWatcher,
+                         private ConnectTunnel::Client {
  public:
   Connection(Worker& worker, net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener,
              ConnectionLimits::Slot slot, Duration keep_alive_period);
@@ -107,6 +111,8 @@ class Connection final : public relay::Client, public net::EventHandler, private
     kLogin,      ///< Waits for ClientInfo.
     kAdmission,  ///< Logged in as soon as admission says so; nothing is read meanwhile.
     kRelay,      ///< Logged in.
+    kConnect,    ///< Asked for a tunnel (CONNECT) that is not there yet; nothing is read meanwhile.
+    kTunnel,     ///< Bytes go through a tunnel, both ways.
     kRefused,    ///< Told that it may not come in; kept for a while, nothing is read.
     kFinishing,  ///< Our side ends as soon as all is sent; input is thrown away.
     kClosed,
@@ -117,8 +123,9 @@ class Connection final : public relay::Client, public net::EventHandler, private
     bool saw_input = false;      ///< Bytes of TLS or HTTP have come.
     bool served_before = false;  ///< A request was answered on this connection.
     http::BodySkipper body;
-    std::string proxy_header;     ///< Part of one, until the rest arrives.
-    std::string unsent_greeting;  ///< ServerKey, until ServerInfo or the end of the turn.
+    http::Request connect_request;  ///< The one that waits for its tunnel.
+    std::string proxy_header;       ///< Part of one, until the rest arrives.
+    std::string unsent_greeting;    ///< ServerKey, until ServerInfo or the end of the turn.
     std::optional<crypto::SharedKey> shared_key;  ///< Seals ServerInfo, once ClientInfo came.
   };
 
@@ -145,6 +152,16 @@ class Connection final : public relay::Client, public net::EventHandler, private
   void refuse_http(ErrorCode code);
   void answer(const http::Request& request);
   void refuse_too_many();
+  void reply(const http::Response& response, const http::Request& request);
+  [[nodiscard]] bool asks_for_tunnel(const http::Request& request) const;
+  void begin_tunnel(const http::Request& request);
+  void on_tunnel_open() override;
+  void on_tunnel_failed(std::string_view why) override;
+  [[nodiscard]] bool on_tunnel_bytes(std::span<const std::uint8_t> bytes) override;
+  void on_tunnel_drained() override;
+  void on_tunnel_ended() override;
+  [[nodiscard]] bool tunnel_waits() const;
+  void leave_tunnel();
   void begin_derp(const admin::DerpUpgrade& upgrade, std::span<const std::uint8_t>& input);
   bool begin_websocket(const admin::DerpUpgrade& upgrade, std::span<const std::uint8_t>& input);
   void refuse_websocket();
@@ -197,6 +214,7 @@ class Connection final : public relay::Client, public net::EventHandler, private
   WebSocketTransport* websocket_ = nullptr;
   /// The input has to be opened again: a layer was put around the record layer.
   bool reopen_ = false;
+  std::unique_ptr<ConnectTunnel> tunnel_;  ///< Once one was asked for.
   SendSide send_side_;
 };
 

@@ -1,15 +1,13 @@
 #include "server/mesh_connector.h"
 
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
+#include "net/socket.h"
 #include "server/worker.h"
 
 namespace detour::server {
@@ -25,27 +23,6 @@ constexpr Duration kPauseMin = std::chrono::milliseconds(250);
 constexpr Duration kPauseMax = std::chrono::seconds(5);
 /// How many unsent bytes the kernel holds before it calls a link full.
 constexpr int kNotSentLowWater = 256 * 1024;
-
-void set_option(int fd, int level, int name, int value) {
-  // Options are a matter of quality; a kernel without one still connects.
-  static_cast<void>(::setsockopt(fd, level, name, &value, sizeof value));
-}
-
-void set_options(int fd, const config::Config& config) {
-  using std::chrono::duration_cast;
-  set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, kNotSentLowWater);
-  if (config.tcp_keepalive_time != Duration::zero()) {
-    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-    set_option(
-        fd, IPPROTO_TCP, TCP_KEEPIDLE,
-        static_cast<int>(duration_cast<std::chrono::seconds>(config.tcp_keepalive_time).count()));
-  }
-  if (config.tcp_user_timeout != Duration::zero())
-    set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
-               static_cast<int>(
-                   duration_cast<std::chrono::milliseconds>(config.tcp_user_timeout).count()));
-}
 
 /// What the operator can do about it.
 std::string_view remedy(const Failure& failure) {
@@ -116,20 +93,21 @@ void MeshConnector::try_next_address() {
 }
 
 bool MeshConnector::try_address(const net::SocketAddress& address) {
-  const auto refuse = [&](std::string_view what) {
-    last_failure_ = {
-        .layer = Layer::kTcp,
-        .message = fmt::format("{} {}: {}", what, address.text(), std::strerror(errno)),
-        .system_error = errno};
+  const config::Config& config = worker_.shared().config;
+  auto fd = net::begin_connect_tcp(address, {.keepalive_idle = config.tcp_keepalive_time,
+                                             .user_timeout = config.tcp_user_timeout,
+                                             .not_sent_low_water = kNotSentLowWater});
+  if (!fd) {
+    last_failure_ = {.layer = Layer::kTcp, .message = fd.error()};
     return false;
-  };
-  net::UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd) return refuse("cannot open a socket for");
-  set_options(fd.get(), worker_.shared().config);
-  if (::connect(fd.get(), address.get(), address.size()) != 0 && errno != EINPROGRESS)
-    return refuse("cannot connect to");
-  auto link = std::make_unique<MeshLink>(*this, worker_, std::move(fd), address);
-  if (!link->start()) return refuse("cannot watch a socket for");
+  }
+  auto link = std::make_unique<MeshLink>(*this, worker_, std::move(*fd), address);
+  if (!link->start()) {
+    last_failure_ = {.layer = Layer::kTcp,
+                     .message = fmt::format("cannot watch a socket for {}: {}", address.text(),
+                                            std::strerror(errno))};
+    return false;
+  }
   link_ = link.release();  // Retires itself when it closes.
   return true;
 }

@@ -51,6 +51,14 @@ std::uint64_t descriptors_for_connections() {
   return std::max<std::uint64_t>(limit.rlim_cur, 2 * kDescriptorsReserved) - kDescriptorsReserved;
 }
 
+/// A tunnel has a second connection, that to its target.
+void reserve_tunnels(Shared& shared) {
+  const auto most =
+      std::min<std::uint64_t>(ConnectTunnels::kTunnelsMax, shared.descriptors_for_connections / 4);
+  shared.tunnels.tunnels.set_max(static_cast<std::uint32_t>(most));
+  shared.descriptors_for_connections -= most;
+}
+
 /// Sets the receive rate that the -rate-config file says. Without a file nothing changes.
 std::expected<void, std::string> apply_rate_config(Shared& shared, const config::Config& config) {
   if (config.rate_config_file.empty()) return {};
@@ -81,6 +89,8 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
   relay->shared_ = std::make_unique<Shared>(config, options.key, options.mesh_key, *options.log);
   Shared& shared = *relay->shared_;
   shared.descriptors_for_connections = descriptors_for_connections();
+  if (config.ace) reserve_tunnels(shared);
+  shared.tunnels.divert_to = options.divert_tunnels_to;
   if (auto set = apply_rate_config(shared, config); !set) return std::unexpected(set.error());
   shared.reload_subscribers.add([&shared](const config::Config& changed) {
     shared.limits.set(changed);

@@ -35,7 +35,9 @@ class Relay {
     /// Needed when config.tls and certificates are read from files; only read during start().
     const acme::ServerCertificate* certificate = nullptr;
     admin::MapPage map{};  ///< The DERP map to serve; without a path none is.
-    Log* log = nullptr;    ///< Must outlive the relay.
+    /// For tests: where CONNECT leads (-ace), whatever allowed target is asked for.
+    std::optional<net::SocketAddress> divert_tunnels_to{};
+    Log* log = nullptr;  ///< Must outlive the relay.
   };
 
   /// Binds everything and starts the workers. On failure nothing is left running; the text says

@@ -23,6 +23,7 @@
 #include "relay/receive_limit.h"
 #include "server/admission_link.h"
 #include "server/bootstrap_dns.h"
+#include "server/connect_tunnel.h"
 #include "server/connection_limits.h"
 #include "server/reload.h"
 
@@ -64,8 +65,9 @@ enum class LogCause : std::uint8_t {
   kAcceptRate,
   kConnectionLimit,
   kMesh,
+  kConnect,
 };
-inline constexpr std::size_t kLogCauseCount = 12;
+inline constexpr std::size_t kLogCauseCount = 13;
 
 /// What all workers of one relay share. Constant after start but for what is atomic or locked
 /// inside.
@@ -89,6 +91,7 @@ class Shared {
   net::TlsContext* tls = nullptr;              ///< That of `certificates`.
   std::optional<client::TlsContext> link_tls;  ///< For links to mesh peers; only when there are.
   BootstrapDns bootstrap_dns;
+  ConnectTunnels tunnels;
   std::unique_ptr<HttpService> http;
   /// Who is told of a changed configuration. `config` itself stays as it was at the start.
   ReloadSubscribers reload_subscribers;

@@ -460,9 +460,10 @@ TEST(DerperCommandLine, NeedsNoGoodHostNameWithoutTls) {
   EXPECT_TRUE(says(start.warnings, "a URL is not a host name"));
 }
 
-TEST(DerperCommandLine, SaysThatConnectIsNotBuilt) {
-  EXPECT_TRUE(says(start_with(served({"-ace"})).warnings, "-ace is not built yet"));
-  EXPECT_FALSE(says(start_with(served({})).warnings, "-ace"));
+TEST(DerperCommandLine, SaysThatConnectNeedsTls) {
+  EXPECT_FALSE(says(start_with(served({"-ace"})).warnings, "-ace"));
+  EXPECT_TRUE(says(start_with({"-c", "k", "-a", ":8080", "-ace"}).warnings,
+                   "-ace does nothing without TLS"));
 }
 
 TEST(Describe, NamesEachValueThatWasSetWithItsSource) {

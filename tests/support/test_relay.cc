@@ -81,6 +81,7 @@ TestRelay::TestRelay(const Options& options) : tls_(options.tls) {
                                        .mesh_key = mesh_key ? *mesh_key : crypto::MeshKey(),
                                        .mesh_authorities_file = authorities,
                                        .certificate = loopback_certificate(),
+                                       .divert_tunnels_to = options.divert_tunnels_to,
                                        .log = &log_});
   EXPECT_TRUE(started.has_value()) << started.error();
   relay_ = std::move(*started);

@@ -43,6 +43,8 @@ class TestRelay {
     bool tls = true;
     Duration write_timeout = std::chrono::seconds(2);
     Duration gather = std::chrono::microseconds(100);
+    /// Where CONNECT leads (config.ace).
+    std::optional<net::SocketAddress> divert_tunnels_to = {};
     std::string mesh_key = {};  ///< 64 hex digits; empty = no mesh.
     /// Changes what else there is, last of all.
     std::function<void(config::Config&)> configure = {};

@@ -29,6 +29,9 @@ var detourOnly = map[string]string{
 	"answers of admission are remembered":                         "v1.102 asks for each login",
 	"clients are checked again while connected":                   "v1.102 never asks again about who is connected",
 	"the accept limit leaves the relay alive":                     "v1.102 ends at the first connection that comes too fast",
+	"CONNECT leads to names alone":                                "v1.102 takes whatever ends in .tailscale.com: of an IPv6 address with such a zone it connects to the address",
+	"one direction of a tunnel may end alone":                     "v1.102 closes both as soon as one ends",
+	"the number of tunnels is bounded":                            "v1.102 has no bound",
 	"app names are checked":                                       "since v1.104 AppName is at most 32 bytes of printable ASCII, or the login is refused; v1.102 takes anything",
 }
 
