@@ -2,17 +2,19 @@
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
-#include <sys/resource.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <string>
 
-#include "bench/idle_load.h"
-#include "bench/login_load.h"
-#include "bench/relay_load.h"
-#include "bench/stun_load.h"
 #include "client/tls_stream.h"
 #include "crypto/keys.h"
+#include "load/descriptors.h"
+#include "load/idle_load.h"
+#include "load/login_load.h"
+#include "load/relay_load.h"
+#include "load/stun_load.h"
 
 namespace {
 
@@ -30,6 +32,7 @@ struct Arguments {
   bool tls12 = false;
   std::string pin;
   std::string server_name;
+  bool plain = false;
   bool no_fast_start = false;
   double seconds = 5;
   double warm_up = 1;
@@ -42,6 +45,7 @@ struct Arguments {
   bool coalesce = false;
   double rate_mbit = 0;
   std::uint32_t threads = 1;
+  std::uint32_t bystanders = 0;
   bool spin = false;
   bool no_spin = false;
 
@@ -64,11 +68,11 @@ double packets_per_second(double mbit, std::uint32_t payload_bytes) {
   return mbit * 1e6 / 8 / payload_bytes;
 }
 
-bench::RelayOptions relay_options(const Arguments& args,
-                                  const bench::ConnectionSettings& connection) {
-  const auto packing = args.mode == "bulk" ? bench::Packing::kBulk
-                       : args.coalesce     ? bench::Packing::kCoalesce
-                                           : bench::Packing::kPacket;
+load::RelayOptions relay_options(const Arguments& args,
+                                 const load::ConnectionSettings& connection) {
+  const auto packing = args.mode == "bulk" ? load::Packing::kBulk
+                       : args.coalesce     ? load::Packing::kCoalesce
+                                           : load::Packing::kPacket;
   return {
       .connection = connection,
       .traffic = {.senders = args.senders,
@@ -82,12 +86,14 @@ bench::RelayOptions relay_options(const Arguments& args,
       .duration = milliseconds_of(args.seconds),
       // Evenly paced packets need a finer clock than sleeping gives.
       .spin = args.spin || (args.rate_mbit > 0 && !args.no_spin),
+      .bystanders = args.bystanders,
+      .watch = {},
   };
 }
 
-bench::RelayOptions latency_options(const Arguments& args,
-                                    const bench::ConnectionSettings& connection) {
-  bench::RelayOptions options{
+load::RelayOptions latency_options(const Arguments& args,
+                                   const load::ConnectionSettings& connection) {
+  load::RelayOptions options{
       .connection = connection,
       .traffic = {.senders = 1,
                   .receivers = 1,
@@ -96,6 +102,7 @@ bench::RelayOptions latency_options(const Arguments& args,
       .warm_up = milliseconds_of(args.warm_up),
       .duration = milliseconds_of(args.seconds),
       .spin = !args.no_spin,
+      .watch = {},
   };
   if (args.background == "none") return options;
   const bool saturated = args.background == "saturated";
@@ -108,12 +115,12 @@ bench::RelayOptions latency_options(const Arguments& args,
   return options;
 }
 
-/// One descriptor for each client, and some.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  (void)setrlimit(RLIMIT_NOFILE, &limit);
+/// How many are open at a time.
+std::uint64_t connections_of(const Arguments& args, const std::string& command) {
+  if (command == "idle") return args.clients;
+  if (command == "login") return args.concurrent;
+  if (command == "latency") return 2 + std::uint64_t{2} * args.background_pairs;
+  return std::uint64_t{args.senders} + std::max(args.senders, args.receivers) + args.bystanders;
 }
 
 client::Outcome<client::TlsContext> make_tls(const Arguments& args, bool keep_buffers) {
@@ -131,37 +138,39 @@ client::Outcome<client::TlsContext> make_tls(const Arguments& args, bool keep_bu
   return client::TlsContext::create(std::move(settings));
 }
 
-client::Outcome<bench::Report> run(const Arguments& args, const std::string& command) {
-  const auto target = bench::Target::parse(args.target);
+client::Outcome<load::Report> run(const Arguments& args, const std::string& command) {
+  const auto target = load::Target::parse_loopback(args.target);
   if (!target) return std::unexpected(target.error());
   const bool keeps_buffers = command == "relay" || command == "latency";
   const auto tls = make_tls(args, keeps_buffers);
   if (!tls) return std::unexpected(tls.error());
-  const bench::ServerProcess server(args.server_pid);
-  const bench::ConnectionSettings connection{.target = &*target,
-                                             .context = &*tls,
-                                             .server_name = args.server_name,
-                                             .fast_start = !args.no_fast_start};
+  const load::ServerProcess server(args.server_pid);
+  const load::ConnectionSettings connection{.target = &*target,
+                                            .context = args.plain ? nullptr : &*tls,
+                                            .server_name = args.server_name,
+                                            .fast_start = !args.no_fast_start};
 
-  if (command == "relay") return bench::run_relay(relay_options(args, connection), server);
-  if (command == "latency") return bench::run_relay(latency_options(args, connection), server);
+  if (command == "relay") return load::run_relay(relay_options(args, connection), server);
+  if (command == "latency") return load::run_relay(latency_options(args, connection), server);
   if (command == "idle")
-    return bench::run_idle({.connection = connection,
-                            .clients = args.clients,
-                            .concurrent = args.concurrent,
-                            .settle = milliseconds_of(args.settle)},
-                           server);
+    return load::run_idle({.connection = connection,
+                           .clients = args.clients,
+                           .concurrent = args.concurrent,
+                           .settle = milliseconds_of(args.settle)},
+                          server);
   if (command == "login")
-    return bench::run_login({.connection = connection,
-                             .concurrent = args.concurrent,
-                             .warm_up = milliseconds_of(args.warm_up),
-                             .duration = milliseconds_of(args.seconds)},
-                            server);
-  return bench::run_stun({.target = &*target,
-                          .in_flight = args.in_flight,
-                          .warm_up = milliseconds_of(args.warm_up),
-                          .duration = milliseconds_of(args.seconds)},
-                         server);
+    return load::run_login({.connection = connection,
+                            .concurrent = args.concurrent,
+                            .warm_up = milliseconds_of(args.warm_up),
+                            .duration = milliseconds_of(args.seconds),
+                            .watch = {}},
+                           server);
+  return load::run_stun({.target = &*target,
+                         .in_flight = args.in_flight,
+                         .warm_up = milliseconds_of(args.warm_up),
+                         .duration = milliseconds_of(args.seconds),
+                         .watch = {}},
+                        server);
 }
 
 void add_common_options(CLI::App* app, Arguments* args) {
@@ -174,6 +183,7 @@ void add_tls_options(CLI::App* app, Arguments* args) {
   app->add_flag("--tls12", args->tls12, "TLS 1.2 instead of 1.3");
   app->add_option("--pin", args->pin, "sha256-raw:... of the certificate (default: no check)");
   app->add_option("--sni", args->server_name, "Server name to send (default: none)");
+  app->add_flag("--plain", args->plain, "No TLS: the relay listens without it");
   app->add_flag("--no-fast-start", args->no_fast_start, "Wait for the answer to the upgrade");
 }
 
@@ -198,6 +208,8 @@ void add_relay_options(CLI::App* app, Arguments* args) {
   app->add_flag("--coalesce", args->coalesce, "One write for all packets that the window allows");
   app->add_option("--rate", args->rate_mbit, "Mbit/s of payload in all (default: no limit)")
       ->check(CLI::NonNegativeNumber);
+  app->add_option("--bystanders", args->bystanders, "Clients more that are only logged in")
+      ->check(CLI::Range(0, 100000));
   app->add_option("--threads", args->threads, "Threads that the flows are dealt out to")
       ->check(CLI::Range(1, 64));
   app->add_flag("--spin", args->spin, "Poll instead of sleeping (default with --rate)");
@@ -251,13 +263,16 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "detour-load: the crypto library cannot be used\n");
     return kExitFailed;
   }
-  raise_descriptor_limit();
   const std::string command = app.get_subcommands().front()->get_name();
+  if (const auto lacks = load::make_room_for(connections_of(args, command))) {
+    fmt::print(stderr, "detour-load: {}\n", *lacks);
+    return kExitFailed;
+  }
   const auto report = run(args, command);
   if (!report) {
     fmt::print(stderr, "detour-load: {}\n", report.error().text());
     return kExitFailed;
   }
-  bench::print(*report, args.json);
+  load::print(*report, args.json);
   return 0;
 }

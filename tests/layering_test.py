@@ -24,13 +24,14 @@ ARROWS = {
     "net": ["base", "metrics"],
     "relay": ["derp", "metrics"],
     "client": ["derp", "http", "net"],
+    "load": ["client", "stun"],
     "admin": ["http", "relay"],
     "acme": ["http", "net"],
     "admission": ["base", "crypto", "metrics"],
     "config": ["base", "crypto"],
     "doctor": ["client", "acme", "admission", "stun", "http", "config"],
     "server": ["relay", "net", "derp", "stun", "http", "metrics", "client", "admin", "acme", "admission", "config"],
-    "cli": ["server", "admin", "client", "config", "doctor"],
+    "cli": ["server", "admin", "client", "load", "config", "doctor"],
 }
 
 # Folders that decide and leave the doing to others: no socket, file, thread, or log of their own.

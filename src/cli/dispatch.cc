@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/bench.h"
 #include "cli/doctor.h"
 #include "cli/map.h"
 #include "cli/netcheck.h"
@@ -37,6 +38,7 @@ constexpr std::array kSubcommands = std::to_array<Subcommand>({
     {"map", "Write a DERP map for a policy file or Headscale, merge several, or check one",
      run_map},
     {"netcheck", "Measure every region of a DERP map as clients do", run_netcheck},
+    {"bench", "Measure what a relay carries, or compare two: throughput, loss, latency", run_bench},
     {"version", "Print the version", run_version},
     {"help", "Print this text", run_help},
 });

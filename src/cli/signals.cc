@@ -23,4 +23,9 @@ int ServeSignals::wait() const {
   return signal;
 }
 
+bool ServeSignals::has_come() const {
+  const timespec at_once{};
+  return sigtimedwait(&set_, nullptr, &at_once) > 0;
+}
+
 }  // namespace detour::cli

@@ -4,7 +4,8 @@
 
 namespace detour::cli {
 
-/// The signals that the main thread waits for, blocked in every thread that is made from now on.
+/// The signals that end or reload the program, for the main thread to wait for or to look at;
+/// blocked in every thread that is made from now on.
 class ServeSignals {
  public:
   ServeSignals();
@@ -14,6 +15,8 @@ class ServeSignals {
 
   /// Waits for one of them and gives its number.
   [[nodiscard]] int wait() const;
+  /// Whether one of them has come; takes it. Does not wait.
+  [[nodiscard]] bool has_come() const;
 
  private:
   sigset_t set_{};

@@ -1,12 +1,12 @@
-#include "bench/server_process.h"
+#include "load/server_process.h"
 
 #include <fmt/format.h>
-#include <time.h>
 #include <unistd.h>
 
+#include <ctime>
 #include <fstream>
 
-namespace detour::bench {
+namespace detour::load {
 
 namespace {
 
@@ -44,4 +44,4 @@ std::uint64_t ServerProcess::resident_bytes() const {
   return resident_pages * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
-}  // namespace detour::bench
+}  // namespace detour::load

@@ -6,15 +6,16 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
-#include "bench/server_process.h"
-#include "bench/target.h"
 #include "client/failure.h"
 #include "client/session.h"
 #include "client/tls_stream.h"
+#include "load/server_process.h"
+#include "load/target.h"
 
-namespace detour::bench {
+namespace detour::load {
 
 /// Buffers that all connections of one thread share.
 struct Scratch {
@@ -23,10 +24,10 @@ struct Scratch {
 };
 
 struct ConnectionSettings {
-  const Target* target;               ///< Outlives the connection.
-  const client::TlsContext* context;  ///< Outlives the connection.
-  std::string server_name = {};       ///< SNI; empty sends none.
-  bool fast_start = true;             ///< Where the relay presents its meta certificate on TLS 1.3.
+  const Target* target = nullptr;               ///< Outlives the connection.
+  const client::TlsContext* context = nullptr;  ///< Outlives the connection; null: no TLS.
+  std::string server_name = {};                 ///< SNI; empty sends none.
+  bool fast_start = true;  ///< Where the relay presents its meta certificate on TLS 1.3.
 };
 
 /// One DERP client on a non-blocking socket under an edge-triggered epoll.
@@ -58,12 +59,25 @@ class Connection {
 
   [[nodiscard]] bool is_open() const { return session_ && session_->is_open(); }
   /// The socket is full: do not seal more until events say so.
-  [[nodiscard]] bool is_blocked() const { return !tls_->output().empty(); }
+  [[nodiscard]] bool is_blocked() const { return !unsent().empty(); }
   [[nodiscard]] const crypto::NodePublic& public_key() const { return public_key_; }
-  [[nodiscard]] const client::TlsStream& tls() const { return *tls_; }
+  /// "TLSv1.3 TLS_AES_128_GCM_SHA256", or "no TLS".
+  [[nodiscard]] std::string transport_name() const;
   [[nodiscard]] bool used_fast_start() const { return session_ && session_->used_fast_start(); }
 
  private:
+  /// Cuts frames out of what the relay has said.
+  template <typename OnFrame>
+  [[nodiscard]] client::Outcome<void> take_plaintext(std::span<const std::uint8_t> bytes,
+                                                     std::uint64_t arrived_ns, OnFrame&& on_frame);
+  template <typename OnFrame>
+  [[nodiscard]] client::Outcome<void> take_records(std::span<const std::uint8_t> ciphertext,
+                                                   std::span<std::uint8_t> plaintext,
+                                                   std::uint64_t arrived_ns, OnFrame&& on_frame);
+  [[nodiscard]] std::span<const std::uint8_t> unsent() const {
+    return tls_ ? tls_->output() : std::span(plain_).subspan(plain_sent_);
+  }
+  void sent(std::size_t size);
   [[nodiscard]] client::Outcome<void> finish_connect();
   [[nodiscard]] client::Outcome<void> go_on_with_handshake();
   /// Starts the DERP session once TLS stands, and sends what it wants to send.
@@ -78,6 +92,8 @@ class Connection {
   int fd_ = -1;
   bool connected_ = false;
   std::optional<client::TlsStream> tls_;
+  std::vector<std::uint8_t> plain_;  ///< To be sent, where there is no TLS.
+  std::size_t plain_sent_ = 0;       ///< Of those, the bytes that were.
   std::optional<client::Session> session_;
 };
 
@@ -96,25 +112,11 @@ client::Outcome<void> Connection::on_events(std::uint32_t events, Scratch& scrat
     if (!size) return std::unexpected(size.error());
     if (*size == 0) return {};
     const std::uint64_t arrived_ns = now_ns();
-    tls_->set_input(std::span(scratch.ciphertext).first(*size));
-    if (!session_) {
-      if (auto result = go_on_with_handshake(); !result) return result;
-      if (!session_) continue;
-    }
-    for (;;) {
-      const auto read = tls_->read(scratch.plaintext);
-      if (read.status == client::TlsStream::Status::kNeedsInput) break;
-      if (read.status == client::TlsStream::Status::kClosed)
-        return std::unexpected(session_->ended());
-      if (read.status == client::TlsStream::Status::kFailed)
-        return std::unexpected(tls_->failure());
-      std::span<const std::uint8_t> bytes = std::span(scratch.plaintext).first(read.size);
-      while (!bytes.empty()) {
-        auto frame = session_->next(&bytes);
-        if (!frame) return std::unexpected(frame.error());
-        if (*frame) on_frame(**frame, arrived_ns);
-      }
-    }
+    const auto bytes = std::span<const std::uint8_t>(scratch.ciphertext).first(*size);
+    const auto taken = tls_ ? take_records(bytes, scratch.plaintext, arrived_ns, on_frame)
+                            : take_plaintext(bytes, arrived_ns, on_frame);
+    if (!taken) return taken;
+    if (!session_) continue;
     if (auto result = send_session_output(); !result) return result;
     // A short read has emptied the socket, unless the other side has closed it too.
     if (*size < scratch.ciphertext.size() && !(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
@@ -122,4 +124,35 @@ client::Outcome<void> Connection::on_events(std::uint32_t events, Scratch& scrat
   }
 }
 
-}  // namespace detour::bench
+template <typename OnFrame>
+client::Outcome<void> Connection::take_records(std::span<const std::uint8_t> ciphertext,
+                                               std::span<std::uint8_t> plaintext,
+                                               std::uint64_t arrived_ns, OnFrame&& on_frame) {
+  tls_->set_input(ciphertext);
+  if (!session_) {
+    if (auto result = go_on_with_handshake(); !result) return result;
+    if (!session_) return {};
+  }
+  for (;;) {
+    const auto read = tls_->read(plaintext);
+    if (read.status == client::TlsStream::Status::kNeedsInput) return {};
+    if (read.status == client::TlsStream::Status::kClosed)
+      return std::unexpected(session_->ended());
+    if (read.status == client::TlsStream::Status::kFailed) return std::unexpected(tls_->failure());
+    if (auto result = take_plaintext(plaintext.first(read.size), arrived_ns, on_frame); !result)
+      return result;
+  }
+}
+
+template <typename OnFrame>
+client::Outcome<void> Connection::take_plaintext(std::span<const std::uint8_t> bytes,
+                                                 std::uint64_t arrived_ns, OnFrame&& on_frame) {
+  while (!bytes.empty()) {
+    auto frame = session_->next(&bytes);
+    if (!frame) return std::unexpected(frame.error());
+    if (*frame) on_frame(**frame, arrived_ns);
+  }
+  return {};
+}
+
+}  // namespace detour::load

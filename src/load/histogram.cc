@@ -1,9 +1,9 @@
-#include "bench/histogram.h"
+#include "load/histogram.h"
 
 #include <algorithm>
 #include <bit>
 
-namespace detour::bench {
+namespace detour::load {
 
 void Histogram::add(std::uint64_t nanoseconds) {
   ++counts_[bucket_of(nanoseconds)];
@@ -44,4 +44,4 @@ std::uint64_t Histogram::upper_edge(std::size_t bucket) {
   return ((kSubBuckets + sub + 1) << power) - 1;
 }
 
-}  // namespace detour::bench
+}  // namespace detour::load

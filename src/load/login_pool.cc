@@ -1,6 +1,5 @@
-#include "bench/login_pool.h"
+#include "load/login_pool.h"
 
-#include <fmt/format.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -8,7 +7,7 @@
 
 #include "base/check.h"
 
-namespace detour::bench {
+namespace detour::load {
 
 LoginPool::LoginPool(ConnectionSettings settings, std::uint32_t keys, std::uint32_t concurrent,
                      AfterLogin after_login)
@@ -57,6 +56,7 @@ client::Outcome<void> LoginPool::begin_login() {
   ++begun_;
   ++pending_;
   auto* address = connection.get();
+  begun_at_.emplace(address, now_ns());
   connections_.emplace(address, std::move(connection));
   return {};
 }
@@ -65,12 +65,12 @@ void LoginPool::finish_login(Connection* connection) {
   --pending_;
   ++done_;
   if (connection->used_fast_start()) ++fast_starts_;
-  if (tls_name_.empty())
-    tls_name_ =
-        fmt::format("{} {}", connection->tls().version_name(), connection->tls().cipher_name());
+  login_times_.add(now_ns() - begun_at_.at(connection));
+  begun_at_.erase(connection);
+  if (tls_name_.empty()) tls_name_ = connection->transport_name();
   if (after_login_ == AfterLogin::kKeep) return;
   connection->close();
   connections_.erase(connection);
 }
 
-}  // namespace detour::bench
+}  // namespace detour::load

@@ -1,4 +1,4 @@
-#include "bench/connection.h"
+#include "load/connection.h"
 
 #include <fmt/format.h>
 #include <sys/socket.h>
@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-namespace detour::bench {
+namespace detour::load {
 
 namespace {
 
@@ -32,7 +32,8 @@ client::Outcome<void> Connection::start(int epoll_fd, std::uint32_t index) {
   event.data.ptr = this;
   if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd_, &event) != 0)
     return socket_failure(client::Layer::kTcp, "epoll_ctl", errno);
-  tls_.emplace(*settings_.context, settings_.target->host(), settings_.server_name);
+  if (settings_.context != nullptr)
+    tls_.emplace(*settings_.context, settings_.target->host(), settings_.server_name);
   return {};
 }
 
@@ -42,6 +43,7 @@ client::Outcome<void> Connection::finish_connect() {
   if (getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
   if (error != 0) return socket_failure(client::Layer::kTcp, "connect", error);
   connected_ = true;
+  if (!tls_) return begin_session();
   return go_on_with_handshake();
 }
 
@@ -55,7 +57,7 @@ client::Outcome<void> Connection::go_on_with_handshake() {
 }
 
 client::Outcome<void> Connection::begin_session() {
-  const bool fast = settings_.fast_start && tls_->is_tls13();
+  const bool fast = settings_.fast_start && tls_ && tls_->is_tls13();
   session_.emplace(client::SessionOptions{
       .key = key_,
       .host = settings_.target->host_and_port(),
@@ -73,29 +75,49 @@ client::Outcome<void> Connection::send_session_output() {
 }
 
 client::Outcome<void> Connection::seal(std::span<const std::uint8_t> frames) {
+  if (!tls_) {
+    plain_.insert(plain_.end(), frames.begin(), frames.end());
+    return {};
+  }
   if (!tls_->write(frames)) return std::unexpected(tls_->failure());
   return {};
 }
 
 client::Outcome<void> Connection::flush() {
   for (;;) {
-    const auto output = tls_->output();
+    const auto output = unsent();
     if (output.empty()) return {};
-    const ssize_t sent = ::send(fd_, output.data(), output.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent < 0) {
+    const ssize_t size = ::send(fd_, output.data(), output.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (size < 0) {
       if (errno == EAGAIN) return {};
       if (errno == EINTR) continue;
       return socket_failure(client::Layer::kRelay, "send", errno);
     }
-    tls_->output_sent(static_cast<std::size_t>(sent));
+    sent(static_cast<std::size_t>(size));
   }
+}
+
+void Connection::sent(std::size_t size) {
+  if (tls_) {
+    tls_->output_sent(size);
+    return;
+  }
+  plain_sent_ += size;
+  if (plain_sent_ < plain_.size()) return;
+  plain_.clear();
+  plain_sent_ = 0;
+}
+
+std::string Connection::transport_name() const {
+  if (!tls_) return "no TLS";
+  return fmt::format("{} {}", tls_->version_name(), tls_->cipher_name());
 }
 
 void Connection::close() {
   if (fd_ < 0) return;
-  if (tls_ && connected_) {
-    tls_->close();
-    (void)flush();
+  if (connected_) {
+    if (tls_) tls_->close();
+    [[maybe_unused]] const auto unsent_is_lost = flush();
   }
   ::close(fd_);
   fd_ = -1;
@@ -115,4 +137,4 @@ client::Outcome<std::size_t> Connection::receive(std::span<std::uint8_t> into) {
   }
 }
 
-}  // namespace detour::bench
+}  // namespace detour::load

@@ -1,15 +1,17 @@
-#include "bench/target.h"
+#include "load/target.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <charconv>
-#include <cstring>
+#include <optional>
+#include <utility>
 
-namespace detour::bench {
+namespace detour::load {
 
 namespace {
 
@@ -23,10 +25,6 @@ client::Outcome<std::uint16_t> parse_port(std::string_view text) {
   if (error != std::errc{} || end != text.data() + text.size() || port == 0)
     return client::give_up(client::Layer::kAddress, fmt::format("'{}' is not a port", text));
   return port;
-}
-
-bool is_loopback(const in_addr& address) {
-  return ntohl(address.s_addr) >> 24 == 127;
 }
 
 /// Gives the socket its source address; leaves the port to connect().
@@ -50,32 +48,43 @@ client::Outcome<Target> Target::parse(std::string_view text) {
   if (!port) return std::unexpected(port.error());
 
   Target target;
-  target.text_ = text;
+  target.host_and_port_ = text;
   target.host_ = text.substr(0, colon);
   if (target.host_.starts_with('[') && target.host_.ends_with(']'))
     target.host_ = target.host_.substr(1, target.host_.size() - 2);
+  const auto address =
+      target.host_.empty() ? std::nullopt : net::SocketAddress::parse(target.host_, *port);
+  if (!address)
+    return client::give_up(client::Layer::kAddress,
+                           fmt::format("'{}' is not an IP address", target.host_));
+  target.address_ = *address;
+  return target;
+}
 
-  sockaddr_in v4{};
-  sockaddr_in6 v6{};
-  if (inet_pton(AF_INET, target.host_.c_str(), &v4.sin_addr) == 1 && is_loopback(v4.sin_addr)) {
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(*port);
-    std::memcpy(&target.storage_, &v4, sizeof v4);
-    target.size_ = sizeof v4;
-    return target;
-  }
-  if (inet_pton(AF_INET6, target.host_.c_str(), &v6.sin6_addr) == 1 &&
-      std::memcmp(&v6.sin6_addr, &in6addr_loopback, sizeof in6addr_loopback) == 0) {
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(*port);
-    std::memcpy(&target.storage_, &v6, sizeof v6);
-    target.size_ = sizeof v6;
-    return target;
-  }
-  return client::give_up(client::Layer::kAddress,
-                         fmt::format("'{}' is not a loopback address, and nothing else is put "
-                                     "under load",
-                                     target.host_));
+client::Outcome<Target> Target::parse_loopback(std::string_view text) {
+  auto target = parse(text);
+  if (target && !target->is_loopback())
+    return client::give_up(client::Layer::kAddress,
+                           fmt::format("'{}' is not a loopback address: `detour bench` puts a "
+                                       "measured load on other machines",
+                                       target->host_));
+  return target;
+}
+
+void Target::set_names(std::string host, std::string host_header) {
+  host_ = std::move(host);
+  host_and_port_ = std::move(host_header);
+}
+
+Target Target::with_port(std::uint16_t port) const {
+  Target other = *this;
+  other.address_ = net::SocketAddress::parse(address_.ip_text(), port).value_or(address_);
+  return other;
+}
+
+bool Target::is_loopback() const {
+  if (const auto v4 = address_.ipv4_bytes()) return (*v4)[0] == 127;
+  return address_.ip_text() == "::1";
 }
 
 int Target::connect(int socket_type, std::uint32_t index) const {
@@ -83,12 +92,13 @@ int Target::connect(int socket_type, std::uint32_t index) const {
   if (fd < 0) return -1;
   const int on = 1;
   if (socket_type == SOCK_STREAM) (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-  const bool bound = family() != AF_INET || bind_source(fd, index);
-  if (bound && (::connect(fd, address(), size_) == 0 || errno == EINPROGRESS)) return fd;
+  const bool bound = family() != AF_INET || !is_loopback() || bind_source(fd, index);
+  if (bound && (::connect(fd, address_.get(), address_.size()) == 0 || errno == EINPROGRESS))
+    return fd;
   const int error = errno;
   ::close(fd);
   errno = error;
   return -1;
 }
 
-}  // namespace detour::bench
+}  // namespace detour::load

@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <string>
 
-#include "bench/histogram.h"
-#include "bench/server_process.h"
+#include "load/histogram.h"
+#include "load/server_process.h"
 
-namespace detour::bench {
+namespace detour::load {
 
 /// Results under names that bench/compare reads; numbers carry their unit in the name.
 using Report = nlohmann::ordered_json;
@@ -51,4 +51,4 @@ class Usage {
 /// Prints `report` as indented JSON, or as one "name value" per line.
 void print(const Report& report, bool as_json);
 
-}  // namespace detour::bench
+}  // namespace detour::load

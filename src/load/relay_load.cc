@@ -1,4 +1,4 @@
-#include "bench/relay_load.h"
+#include "load/relay_load.h"
 
 #include <fmt/format.h>
 #include <pthread.h>
@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -16,12 +18,16 @@
 
 #include "base/check.h"
 #include "derp/frame.h"
+#include "load/login_pool.h"
 
-namespace detour::bench {
+namespace detour::load {
 
 namespace {
 
-constexpr std::uint64_t kLoginTimeMaxNs = 30'000'000'000;
+constexpr std::uint64_t kLoginTimeMaxNs = 60'000'000'000;
+/// More at once would only wait in the server's backlog.
+constexpr std::uint32_t kLoginsAtOnce = 64;
+constexpr std::chrono::milliseconds kTick{50};
 /// A pacer that has fallen behind catches up at most this far; the rest of the load is left out.
 constexpr std::uint64_t kBacklogMaxNs = 10'000'000;
 constexpr std::uint64_t kLossCheckNs = 20'000'000;
@@ -183,43 +189,67 @@ class RelayLoop {
   RelayLoop(const RelayLoop&) = delete;
   RelayLoop& operator=(const RelayLoop&) = delete;
 
-  [[nodiscard]] client::Outcome<void> log_in() {
-    for (std::uint32_t i = 0; i < connections_.size(); ++i) {
-      if (auto result = connections_[i]->start(epoll_fd_, first_source_ + i); !result)
-        return result;
-    }
+  /// Logs everybody in. False when the watch has ended it before.
+  [[nodiscard]] client::Outcome<bool> log_in(const Watch& watch) {
     const std::uint64_t deadline = now_ns() + kLoginTimeMaxNs;
-    while (!std::ranges::all_of(connections_, [](const auto& c) { return c->is_open(); })) {
-      if (auto result = handle_events(kIdleWaitNs); !result) return result;
+    for (std::size_t started = 0, open = 0; open < connections_.size();) {
+      while (started < connections_.size() && started - open < kLoginsAtOnce) {
+        const auto source = first_source_ + static_cast<std::uint32_t>(started);
+        if (auto result = connections_[started++]->start(epoll_fd_, source); !result)
+          return std::unexpected(result.error());
+      }
+      if (auto result = handle_events(kIdleWaitNs); !result) return std::unexpected(result.error());
+      open = static_cast<std::size_t>(
+          std::ranges::count_if(connections_, [](const auto& c) { return c->is_open(); }));
+      if (watch && !watch({})) return false;
       if (now_ns() > deadline)
-        return client::give_up(client::Layer::kLogin, "not everybody is logged in after 30 s");
+        return client::give_up(client::Layer::kLogin,
+                               fmt::format("only {} of {} clients are logged in after {} s", open,
+                                           connections_.size(), kLoginTimeMaxNs / 1'000'000'000));
     }
-    return {};
+    return true;
   }
 
-  /// Sends and receives until the schedule ends. Runs in a thread of its own.
+  /// Sends and receives until the schedule ends or stop() is called. Runs in a thread of its own.
   void run(const Schedule& schedule) {
     schedule_ = schedule;
     next_due_ns_ = now_ns();
     if (!is_paced()) {
       for (auto& flow : flows_) queue(flow.get());
     }
-    for (std::uint64_t now = now_ns(); now < schedule.measure_until; now = now_ns()) {
+    for (std::uint64_t now = now_ns();
+         now < schedule.measure_until && !stop_.load(std::memory_order_relaxed); now = now_ns()) {
       auto result = is_paced() ? send_due(now) : pump_queued();
       if (result) result = handle_events(time_to_wait(now));
       if (!result) {
         failure_ = result.error();
+        has_failed_.store(true, std::memory_order_release);
         return;
       }
       if (now - last_loss_check_ns_ > kLossCheckNs) check_losses(now);
+      delivered_.store(counts_.delivered, std::memory_order_relaxed);
+      lost_.store(counts_.lost, std::memory_order_relaxed);
     }
   }
 
+  /// Any thread.
+  void stop() { stop_.store(true, std::memory_order_relaxed); }
+  /// Adds what was measured so far. Any thread.
+  void add_to(Progress* progress) const {
+    const std::uint64_t delivered = delivered_.load(std::memory_order_relaxed);
+    progress->done += delivered;
+    progress->bytes += delivered * traffic_.payload_bytes;
+    progress->lost += lost_.load(std::memory_order_relaxed);
+  }
+
+  /// A connection has failed, and run() has ended. Any thread.
+  [[nodiscard]] bool has_failed() const { return has_failed_.load(std::memory_order_acquire); }
+
+  /// Once run() has ended, as all below.
   [[nodiscard]] const Counts& counts() const { return counts_; }
   [[nodiscard]] const std::optional<client::Failure>& failure() const { return failure_; }
   [[nodiscard]] std::string tls_name() const {
-    const auto& tls = connections_.front()->tls();
-    return fmt::format("{} {}", tls.version_name(), tls.cipher_name());
+    return connections_.front()->is_open() ? connections_.front()->transport_name() : "";
   }
 
  private:
@@ -354,6 +384,10 @@ class RelayLoop {
   std::vector<std::uint8_t> bulk_;
   Schedule schedule_;
   Counts counts_;
+  std::atomic<std::uint64_t> delivered_{0};
+  std::atomic<std::uint64_t> lost_{0};
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> has_failed_{false};
   std::optional<client::Failure> failure_;
   std::uint64_t last_loss_check_ns_ = 0;
   std::uint64_t next_due_ns_ = 0;
@@ -389,10 +423,50 @@ Loops make_loops(const RelayOptions& options, const Traffic& traffic, std::uint3
   return loops;
 }
 
-void sleep_until(std::uint64_t deadline_ns) {
-  const std::uint64_t now = now_ns();
-  if (deadline_ns > now) std::this_thread::sleep_for(std::chrono::nanoseconds(deadline_ns - now));
+Progress progress_of(const Loops& loops, std::uint64_t start_ns, const Schedule& schedule) {
+  Progress progress{.seconds = seconds_of(now_ns() - start_ns),
+                    .seconds_whole = seconds_of(schedule.measure_until - start_ns)};
+  for (const auto& loop : loops) loop->add_to(&progress);
+  return progress;
 }
+
+/// Sleeps, and lets the watch look in between. False when that ends the load, or a connection has.
+bool sleep_until(std::uint64_t deadline_ns, const Watch& watch,
+                 const std::function<Progress()>& progress, const std::function<bool()>& failed) {
+  for (std::uint64_t now = now_ns(); now < deadline_ns; now = now_ns()) {
+    std::this_thread::sleep_for(
+        std::chrono::nanoseconds(std::min(deadline_ns - now, nanoseconds(kTick))));
+    if (failed() || (watch && !watch(progress()))) return false;
+  }
+  return true;
+}
+
+/// Keeps clients logged in that say nothing, until it is destroyed.
+class Bystanders {
+ public:
+  Bystanders(const ConnectionSettings& settings, std::uint32_t clients)
+      : clients_(clients),
+        pool_(settings, std::max(1U, clients), kLoginsAtOnce / 2, LoginPool::AfterLogin::kKeep) {}
+
+  /// False when the watch has ended it before.
+  [[nodiscard]] client::Outcome<bool> log_in(const Watch& watch) {
+    while (pool_.logins_done() < clients_) {
+      if (auto result = pool_.run_once(clients_, kTick); !result)
+        return std::unexpected(result.error());
+      if (watch && !watch({})) return false;
+    }
+    thread_ = std::jthread([this](const std::stop_token& stop) {
+      while (!stop.stop_requested() && pool_.run_once(0, kTick)) {
+      }
+    });
+    return true;
+  }
+
+ private:
+  const std::uint32_t clients_;
+  LoginPool pool_;
+  std::jthread thread_;
+};
 
 /// Lets the calling thread run the moment that it has something to do, where the system permits.
 void prefer_this_thread() {
@@ -449,11 +523,15 @@ client::Outcome<Report> run_relay(const RelayOptions& options, const ServerProce
   const Loops loops =
       make_loops(options, options.traffic, options.threads, options.spin && !has_background, 0);
   const Loops background = make_loops(options, options.background, 1, options.spin, 1000);
-  for (const auto& loop : loops) {
-    if (auto result = loop->log_in(); !result) return std::unexpected(result.error());
-  }
-  for (const auto& loop : background) {
-    if (auto result = loop->log_in(); !result) return std::unexpected(result.error());
+  Bystanders bystanders(options.connection, options.bystanders);
+  auto goes_on = bystanders.log_in(options.watch);
+  if (!goes_on) return std::unexpected(goes_on.error());
+  for (const auto* group : {&loops, &background}) {
+    for (const auto& loop : *group) {
+      if (*goes_on) goes_on = loop->log_in(options.watch);
+      if (!goes_on) return std::unexpected(goes_on.error());
+      if (!*goes_on) loop->stop();
+    }
   }
 
   const std::uint64_t start_ns = now_ns();
@@ -468,15 +546,26 @@ client::Outcome<Report> run_relay(const RelayOptions& options, const ServerProce
       loop->run(schedule);
     });
   }
-  sleep_until(schedule.measure_from);
+  const auto progress = [&] { return progress_of(loops, start_ns, schedule); };
+  const auto failed = [&] {
+    const auto has_failed = [](const auto& loop) { return loop->has_failed(); };
+    return std::ranges::any_of(loops, has_failed) || std::ranges::any_of(background, has_failed);
+  };
+  goes_on = *goes_on && sleep_until(schedule.measure_from, options.watch, progress, failed);
   Usage usage(server);
-  sleep_until(schedule.measure_until);
+  goes_on = *goes_on && sleep_until(schedule.measure_until, options.watch, progress, failed);
   usage.stop();
+  const std::uint64_t measured_until = std::min(now_ns(), schedule.measure_until);
+  for (const auto* group : {&loops, &background}) {
+    for (const auto& loop : *group) loop->stop();
+  }
   threads.clear();  // Joins.
   if (const auto failure = first_failure(loops)) return std::unexpected(*failure);
   if (const auto failure = first_failure(background)) return std::unexpected(*failure);
 
-  const double seconds = seconds_of(nanoseconds(options.duration));
+  // Stopped while it warmed up, it has measured nothing.
+  const double seconds =
+      std::max(1e-9, seconds_of(measured_until - std::min(measured_until, schedule.measure_from)));
   const Counts counts = total_of(loops);
   const Counts beside = total_of(background);
   Report report;
@@ -488,6 +577,8 @@ client::Outcome<Report> run_relay(const RelayOptions& options, const ServerProce
   report["packing"] = packing_name(options.traffic.packing);
   report["offered_packets_per_s"] = options.traffic.packets_per_second;
   report["tls"] = loops.front()->tls_name();
+  if (options.bystanders > 0) report["bystanders"] = options.bystanders;
+  if (!*goes_on) report["stopped"] = true;
   add_counts(counts, options.traffic, seconds, &report);
   if (has_background) add_counts(beside, options.background, seconds, &report["background"]);
   usage.add_to(&report);
@@ -496,7 +587,10 @@ client::Outcome<Report> run_relay(const RelayOptions& options, const ServerProce
                      kGibibyte;
   if (server.is_watched() && gib > 0)
     report["server_cpu_s_per_gib"] = usage.server_cpu_seconds() / gib;
+  if (server.is_watched() && counts.delivered + beside.delivered > 0)
+    report["server_cpu_us_per_packet"] =
+        usage.server_cpu_seconds() * 1e6 / static_cast<double>(counts.delivered + beside.delivered);
   return report;
 }
 
-}  // namespace detour::bench
+}  // namespace detour::load

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <optional>
 
-namespace detour::bench {
+namespace detour::load {
 
 /// Monotonic time in nanoseconds; the stamp inside packets.
 [[nodiscard]] std::uint64_t now_ns();
@@ -28,4 +28,4 @@ class ServerProcess {
   pid_t pid_;
 };
 
-}  // namespace detour::bench
+}  // namespace detour::load

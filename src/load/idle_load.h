@@ -3,12 +3,12 @@
 #include <chrono>
 #include <cstdint>
 
-#include "bench/connection.h"
-#include "bench/report.h"
-#include "bench/server_process.h"
 #include "client/failure.h"
+#include "load/connection.h"
+#include "load/report.h"
+#include "load/server_process.h"
 
-namespace detour::bench {
+namespace detour::load {
 
 struct IdleOptions {
   ConnectionSettings connection;
@@ -21,4 +21,4 @@ struct IdleOptions {
 [[nodiscard]] client::Outcome<Report> run_idle(const IdleOptions& options,
                                                const ServerProcess& server);
 
-}  // namespace detour::bench
+}  // namespace detour::load

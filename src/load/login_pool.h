@@ -6,9 +6,10 @@
 #include <unordered_map>
 #include <vector>
 
-#include "bench/connection.h"
+#include "load/connection.h"
+#include "load/histogram.h"
 
-namespace detour::bench {
+namespace detour::load {
 
 /// Logs clients in, a bounded number at a time, on one epoll. Owned and used by one thread.
 ///
@@ -33,6 +34,8 @@ class LoginPool {
   [[nodiscard]] std::uint64_t fast_starts() const { return fast_starts_; }
   /// Connections that are logged in and kept.
   [[nodiscard]] std::size_t kept() const { return connections_.size() - pending_; }
+  /// From the first SYN to ServerInfo.
+  [[nodiscard]] const Histogram& login_times() const { return login_times_; }
   /// Of the first login.
   [[nodiscard]] const std::string& tls_name() const { return tls_name_; }
 
@@ -52,6 +55,8 @@ class LoginPool {
   int epoll_fd_;
   Scratch scratch_;
   std::unordered_map<Connection*, std::unique_ptr<Connection>> connections_;
+  std::unordered_map<const Connection*, std::uint64_t> begun_at_;  ///< Of logins under way.
+  Histogram login_times_;
   std::uint64_t begun_ = 0;
   std::uint64_t done_ = 0;
   std::uint64_t fast_starts_ = 0;
@@ -59,4 +64,4 @@ class LoginPool {
   std::string tls_name_;
 };
 
-}  // namespace detour::bench
+}  // namespace detour::load

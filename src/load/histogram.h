@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace detour::bench {
+namespace detour::load {
 
 /// Counts durations in nanoseconds with a resolution of about 1.6 %. A value; never allocates.
 class Histogram {
@@ -32,4 +32,4 @@ class Histogram {
   std::uint64_t max_ns_ = 0;
 };
 
-}  // namespace detour::bench
+}  // namespace detour::load

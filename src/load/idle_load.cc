@@ -1,10 +1,10 @@
-#include "bench/idle_load.h"
+#include "load/idle_load.h"
 
 #include <fmt/format.h>
 
-#include "bench/login_pool.h"
+#include "load/login_pool.h"
 
-namespace detour::bench {
+namespace detour::load {
 
 namespace {
 
@@ -74,4 +74,4 @@ client::Outcome<Report> run_idle(const IdleOptions& options, const ServerProcess
   return report;
 }
 
-}  // namespace detour::bench
+}  // namespace detour::load

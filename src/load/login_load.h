@@ -3,22 +3,25 @@
 #include <chrono>
 #include <cstdint>
 
-#include "bench/connection.h"
-#include "bench/report.h"
-#include "bench/server_process.h"
 #include "client/failure.h"
+#include "load/connection.h"
+#include "load/progress.h"
+#include "load/report.h"
+#include "load/server_process.h"
 
-namespace detour::bench {
+namespace detour::load {
 
 struct LoginOptions {
   ConnectionSettings connection;
   std::uint32_t concurrent = 8;
   std::chrono::milliseconds warm_up{1000};
   std::chrono::milliseconds duration{5000};
+  std::uint64_t logins_max = 0;  ///< So many, however long they take, and no warm-up; 0: by time.
+  Watch watch = {};              ///< Empty: nobody watches.
 };
 
 /// Full handshake, login and close, again and again; reports logins per second and their cost.
 [[nodiscard]] client::Outcome<Report> run_login(const LoginOptions& options,
                                                 const ServerProcess& server);
 
-}  // namespace detour::bench
+}  // namespace detour::load

@@ -1,10 +1,10 @@
-#include "bench/report.h"
+#include "load/report.h"
 
 #include <fmt/format.h>
 
 #include <cstdio>
 
-namespace detour::bench {
+namespace detour::load {
 
 namespace {
 
@@ -69,4 +69,4 @@ void print(const Report& report, bool as_json) {
   std::fflush(stdout);
 }
 
-}  // namespace detour::bench
+}  // namespace detour::load

@@ -3,12 +3,13 @@
 #include <chrono>
 #include <cstdint>
 
-#include "bench/report.h"
-#include "bench/server_process.h"
-#include "bench/target.h"
 #include "client/failure.h"
+#include "load/progress.h"
+#include "load/report.h"
+#include "load/server_process.h"
+#include "load/target.h"
 
-namespace detour::bench {
+namespace detour::load {
 
 struct StunOptions {
   const Target* target;          ///< Address and UDP port.
@@ -16,10 +17,13 @@ struct StunOptions {
   std::uint32_t sockets = 4;
   std::chrono::milliseconds warm_up{500};
   std::chrono::milliseconds duration{5000};
+  /// Evenly, without regard to `in_flight` and without warm-up; 0 = as fast as answers come.
+  double requests_per_second = 0;
+  Watch watch = {};  ///< Empty: nobody watches.
 };
 
 /// Keeps requests in flight and reports answers per second and the cost of each.
 [[nodiscard]] client::Outcome<Report> run_stun(const StunOptions& options,
                                                const ServerProcess& server);
 
-}  // namespace detour::bench
+}  // namespace detour::load
