@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/duration.h"
 #include "cli/arguments.h"
 #include "cli/terminal.h"
 #include "crypto/keys.h"
@@ -32,12 +33,8 @@ struct Arguments {
   bool json = false;
 };
 
-double milliseconds(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
-
 std::string time_text(std::optional<Duration> time) {
-  return time ? fmt::format("{:.1f} ms", milliseconds(*time)) : "-";
+  return time ? fmt::format("{:.1f} ms", in_milliseconds(*time)) : "-";
 }
 
 std::string line_of(const doctor::RegionLatency& region) {
@@ -53,7 +50,8 @@ std::string line_of(const doctor::RegionLatency& region) {
 
 nlohmann::ordered_json json_of(const doctor::RegionLatency& region) {
   const auto time = [](std::optional<Duration> value) {
-    return value ? nlohmann::ordered_json(milliseconds(*value)) : nlohmann::ordered_json(nullptr);
+    return value ? nlohmann::ordered_json(in_milliseconds(*value))
+                 : nlohmann::ordered_json(nullptr);
   };
   return {{"region", region.id},
           {"code", region.code},

@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/duration.h"
 #include "cli/arguments.h"
 #include "client/advice.h"
 #include "client/round_trip.h"
@@ -46,10 +47,6 @@ struct Arguments {
   double timeout_seconds = 5;
   bool json = false;
 };
-
-double milliseconds(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
 
 std::expected<client::Trust, std::string> parse_trust(const Arguments& args) {
   if (args.insecure) return client::Trust{.kind = client::Trust::Kind::kAnyone};
@@ -133,14 +130,15 @@ std::string transport_text(const client::RelayInfo& relay) {
 void print_login(const client::RelayInfo& relay) {
   fmt::print("relay {} with key {} ({}{})\n", relay.address, relay.key.typed(),
              transport_text(relay), relay.used_fast_start ? ", fast start" : "");
-  fmt::print("login: TCP {:.2f} ms, TLS {:.2f} ms, DERP {:.2f} ms\n", milliseconds(relay.times.tcp),
-             milliseconds(relay.times.tls), milliseconds(relay.times.login));
+  fmt::print("login: TCP {:.2f} ms, TLS {:.2f} ms, DERP {:.2f} ms\n",
+             in_milliseconds(relay.times.tcp), in_milliseconds(relay.times.tls),
+             in_milliseconds(relay.times.login));
 }
 
 void print_round_trip(std::uint32_t number, std::uint32_t size, std::optional<Duration> time) {
   if (time) {
     fmt::print("packet {}: {} bytes there and back in {:.3f} ms\n", number, size,
-               milliseconds(*time));
+               in_milliseconds(*time));
   } else {
     fmt::print("packet {}: did not come back intact\n", number);
   }
@@ -157,9 +155,9 @@ Summary summarize(const std::vector<Duration>& times) {
   if (times.empty()) return {};
   const auto [lowest, highest] = std::ranges::minmax_element(times);
   const Duration sum = std::accumulate(times.begin(), times.end(), Duration{});
-  return {.lowest_ms = milliseconds(*lowest),
-          .average_ms = milliseconds(sum) / static_cast<double>(times.size()),
-          .highest_ms = milliseconds(*highest)};
+  return {.lowest_ms = in_milliseconds(*lowest),
+          .average_ms = in_milliseconds(sum) / static_cast<double>(times.size()),
+          .highest_ms = in_milliseconds(*highest)};
 }
 
 void print_summary(const client::RoundTrips& result) {
@@ -179,14 +177,14 @@ Json relay_json(const client::RelayInfo& relay) {
           {"pin", relay.leaf_sha256 ? client::format_pin(*relay.leaf_sha256) : ""},
           {"meta_certificate", relay.has_meta_certificate},
           {"fast_start", relay.used_fast_start},
-          {"tcp_ms", milliseconds(relay.times.tcp)},
-          {"tls_ms", milliseconds(relay.times.tls)},
-          {"login_ms", milliseconds(relay.times.login)}};
+          {"tcp_ms", in_milliseconds(relay.times.tcp)},
+          {"tls_ms", in_milliseconds(relay.times.tls)},
+          {"login_ms", in_milliseconds(relay.times.login)}};
 }
 
 Json result_json(const client::RoundTrips& result) {
   Json times = Json::array();
-  for (const Duration time : result.times) times.push_back(milliseconds(time));
+  for (const Duration time : result.times) times.push_back(in_milliseconds(time));
   const auto [lowest, average, highest] = summarize(result.times);
   return {{"ok", result.all_arrived()},
           {"relay", relay_json(result.relay)},
