@@ -39,11 +39,40 @@ class Block {
 
 class BlockDepot;
 
+/// Free blocks of one size, and how many of them nobody needed for a while.
+class BlockShelf {
+ public:
+  void reserve(std::size_t count) { blocks_.reserve(count); }
+  [[nodiscard]] std::size_t size() const { return blocks_.size(); }
+  [[nodiscard]] bool empty() const { return blocks_.empty(); }
+
+  void push(Block block) { blocks_.push_back(std::move(block)); }
+  [[nodiscard]] Block pop() {
+    Block block = std::move(blocks_.back());
+    blocks_.pop_back();
+    unused_ = std::min(unused_, blocks_.size());
+    return block;
+  }
+  /// Moves the last `count` blocks to another shelf.
+  void move_last(std::size_t count, BlockShelf& to) {
+    for (; count != 0; --count) to.push(pop());
+  }
+  /// Frees the blocks that lay here untouched since the last call.
+  void drop_unused() {
+    blocks_.erase(blocks_.begin(), blocks_.begin() + static_cast<std::ptrdiff_t>(unused_));
+    unused_ = blocks_.size();
+  }
+
+ private:
+  std::vector<Block> blocks_;
+  std::size_t unused_ = 0;  ///< The fewest that there were since drop_unused().
+};
+
 /// Free lists of blocks in a few fixed sizes, so that the data path does not allocate.
 ///
 /// One thread. Blocks may be put into another thread's pool than the one they came from. Pools keep
 /// at most a fixed number and give the rest to their depot, which has its own limit, or back to the
-/// heap, so nothing piles up.
+/// heap, so nothing piles up; and what a burst left is freed by drop_unused().
 class BufferPool {
  public:
   /// Holds a relayed packet of ordinary size with its head.
@@ -79,9 +108,7 @@ class BufferPool {
       if (size > kShelfKinds[i].block_size) continue;
       if (shelves_[i].empty()) fill_from_depot(i);
       if (shelves_[i].empty()) return Block(kShelfKinds[i].block_size);
-      Block block = std::move(shelves_[i].back());
-      shelves_[i].pop_back();
-      return block;
+      return shelves_[i].pop();
     }
     return Block(size);
   }
@@ -90,9 +117,14 @@ class BufferPool {
     for (std::size_t i = 0; i < shelves_.size(); ++i) {
       if (block.capacity() != kShelfKinds[i].block_size) continue;
       if (shelves_[i].size() == kShelfKinds[i].keep_max) empty_into_depot(i);
-      if (shelves_[i].size() < kShelfKinds[i].keep_max) shelves_[i].push_back(std::move(block));
+      if (shelves_[i].size() < kShelfKinds[i].keep_max) shelves_[i].push(std::move(block));
       return;
     }
+  }
+
+  /// Frees what nobody took since the last call; for once in a while.
+  void drop_unused() {
+    for (BlockShelf& shelf : shelves_) shelf.drop_unused();
   }
 
  private:
@@ -101,7 +133,7 @@ class BufferPool {
   inline void empty_into_depot(std::size_t shelf);
 
   BlockDepot* depot_;
-  std::array<std::vector<Block>, kShelfKinds.size()> shelves_;
+  std::array<BlockShelf, kShelfKinds.size()> shelves_;
 };
 
 /// Where the pools of several threads even out.
@@ -116,29 +148,28 @@ class BlockDepot {
       shelves_[i].reserve(BufferPool::kShelfKinds[i].depot_keep_max);
   }
 
-  /// Moves up to `count` blocks of one size to the end of `to`.
-  void take(std::size_t shelf, std::size_t count, std::vector<Block>& to) {
+  /// Moves up to `count` blocks of one size to `to`.
+  void take(std::size_t shelf, std::size_t count, BlockShelf& to) {
     const std::lock_guard lock(mutex_);
-    move_last(shelves_[shelf], std::min(count, shelves_[shelf].size()), to);
+    shelves_[shelf].move_last(std::min(count, shelves_[shelf].size()), to);
   }
 
-  /// Moves up to `count` blocks of one size from the end of `from`, as far as there is room.
-  void give(std::size_t shelf, std::size_t count, std::vector<Block>& from) {
+  /// Moves up to `count` blocks of one size from `from`, as far as there is room.
+  void give(std::size_t shelf, std::size_t count, BlockShelf& from) {
     const std::lock_guard lock(mutex_);
     const std::size_t room = BufferPool::kShelfKinds[shelf].depot_keep_max - shelves_[shelf].size();
-    move_last(from, std::min({count, from.size(), room}), shelves_[shelf]);
+    from.move_last(std::min({count, from.size(), room}), shelves_[shelf]);
+  }
+
+  /// Frees what no pool took since the last call; for once in a while.
+  void drop_unused() {
+    const std::lock_guard lock(mutex_);
+    for (BlockShelf& shelf : shelves_) shelf.drop_unused();
   }
 
  private:
-  static void move_last(std::vector<Block>& from, std::size_t count, std::vector<Block>& to) {
-    for (; count != 0; --count) {
-      to.push_back(std::move(from.back()));
-      from.pop_back();
-    }
-  }
-
   std::mutex mutex_;
-  std::array<std::vector<Block>, BufferPool::kShelfKinds.size()> shelves_;
+  std::array<BlockShelf, BufferPool::kShelfKinds.size()> shelves_;
 };
 
 void BufferPool::fill_from_depot(std::size_t shelf) {

@@ -12,6 +12,7 @@
 #include "cli/log_spdlog.h"
 #include "cli/served_map.h"
 #include "config/command_line.h"
+#include "server/heap_trimmer.h"
 #include "server/relay.h"
 
 namespace detour::cli {
@@ -72,6 +73,7 @@ int run_relay(const config::Config& config, const Identity& identity, const Serv
     return config::kExitFatal;
   }
   announce(config, identity, **relay, log);
+  const server::HeapTrimmer trimmer([&relay] { (*relay)->release_spare_memory(); });
   run_until_the_end(**relay, signals, reloader, log);
   (*relay)->stop();
   return 0;

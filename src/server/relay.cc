@@ -224,6 +224,11 @@ std::shared_ptr<const admin::RelayStatus> Relay::status(Duration max_age) const 
   return shared_->surveyor->take(max_age);
 }
 
+void Relay::release_spare_memory() {
+  shared_->block_depot.drop_unused();
+  for (const auto& worker : shared_->workers) worker->post_release_spare();
+}
+
 std::string Relay::metrics_text() const {
   return metrics::format_prometheus(shared_->http->snapshot());
 }

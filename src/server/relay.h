@@ -72,6 +72,9 @@ class Relay {
   /// thread but theirs.
   [[nodiscard]] std::shared_ptr<const admin::RelayStatus> status(Duration max_age = {}) const;
 
+  /// Frees the buffers that nobody used since the last call; for once in a while. Any thread.
+  void release_spare_memory();
+
   /// Derper's metrics as /debug/varz gives them.
   [[nodiscard]] std::string metrics_text() const;
 

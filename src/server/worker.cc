@@ -107,6 +107,10 @@ void Worker::post_cut_off(relay::ClientId id) {
   });
 }
 
+void Worker::post_release_spare() {
+  mailbox_.post([this] { scratch_.pool.drop_unused(); });
+}
+
 void Worker::post_check_clients() {
   mailbox_.post([this] {
     for (Connection* connection = connections_; connection != nullptr;

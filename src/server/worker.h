@@ -63,6 +63,8 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   void post_cut_off(relay::ClientId id);
   /// Has admission check all clients that came while it did not; any thread.
   void post_check_clients();
+  /// Frees the buffers that were not used since the last call.
+  void post_release_spare();
   /// Has this worker tell of its clients; any thread. It answers while it goes on working, and also
   /// when it has ended.
   void post_survey(std::shared_ptr<Survey> survey);

@@ -124,6 +124,48 @@ TEST(BlockDepot, LendsNoBlockTwiceAndKeepsALimit) {
   }
 }
 
+TEST(BufferPool, FreesWhatWasNotUsedSinceTheLastTime) {
+  BufferPool pool;
+  const auto burst = [&pool](std::size_t count) {
+    std::vector<Block> blocks;
+    for (std::size_t i = 0; i < count; ++i) blocks.push_back(pool.get(BufferPool::kPacketSize));
+    std::set<const std::uint8_t*> places;
+    for (Block& block : blocks) {
+      places.insert(block.data());
+      pool.put(std::move(block));
+    }
+    return places;
+  };
+  const auto first = burst(100);
+  pool.drop_unused();  // All of them were in use.
+  EXPECT_EQ(burst(100), first);
+  pool.drop_unused();
+  const auto few = burst(10);
+  pool.drop_unused();  // 90 were not.
+  EXPECT_EQ(burst(10), few) << "the ones that are used stay";
+  pool.drop_unused();
+  pool.drop_unused();  // Nothing happened in between: none is left, which must do no harm.
+  pool.drop_unused();
+  EXPECT_EQ(burst(3).size(), 3U);
+}
+
+TEST(BlockDepot, FreesWhatNoPoolTookSinceTheLastTime) {
+  BlockDepot depot;
+  BlockShelf shelf;
+  const auto fill = [&](std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) shelf.push(Block(BufferPool::kPacketSize));
+    depot.give(0, count, shelf);
+  };
+  fill(40);
+  depot.drop_unused();  // They only just came.
+  depot.take(0, 10, shelf);
+  EXPECT_EQ(shelf.size(), 10U);
+  depot.give(0, 10, shelf);
+  depot.drop_unused();  // 30 lay there all the time.
+  depot.take(0, 40, shelf);
+  EXPECT_EQ(shelf.size(), 10U);
+}
+
 TEST(BlockDepot, ServesManyThreads) {
   BlockDepot depot;
   std::vector<std::thread> threads;

@@ -598,6 +598,38 @@ func TestMemoryComesBackFromIdleClients(t *testing.T) {
 	t.Logf("RSS %d KiB after the first round, %d KiB after the fourth", first>>10, now>>10)
 }
 
+// Many clients at once, each in the middle of a large frame, need memory. When they have left, it is given
+// back.
+func TestMemoryComesBackFromBusyClients(t *testing.T) {
+	t.Parallel()
+	if !relay.DetourOnly(t, "memory comes back at once") {
+		return
+	}
+	r := relay.Start(t, relay.Options{NoSTUN: true})
+	stays := wire.Login(t, r)
+	before := r.RSS(t)
+	const clients, kept = 500, 60_000
+	var conns []*wire.Conn
+	for range clients {
+		c := wire.Login(t, r)
+		c.Put(wire.Encode(wire.SendPacket, wire.Raw(stays.Pub), make([]byte, 65536))[:kept])
+		conns = append(conns, c)
+	}
+	during := 0
+	if !relay.Poll(30*time.Second, func() bool { during = r.RSS(t); return during >= before+clients*kept*9/10 }) {
+		t.Errorf("RSS is %d KiB with %d clients in the middle of a frame, %d KiB before", during>>10, clients, before>>10)
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	after := 0
+	if !relay.Poll(60*time.Second, func() bool { after = r.RSS(t); return after <= before*6/5 }) {
+		t.Errorf("RSS is %d KiB after the clients left, %d KiB with them, %d KiB before: want a fifth more at most", after>>10, during>>10, before>>10)
+	}
+	stays.WantAlive()
+	t.Logf("RSS %d KiB before, %d KiB with %d busy clients, %d KiB after", before>>10, during>>10, clients, after>>10)
+}
+
 // Clients vanish without a word (RST) in the middle of what they send and receive.
 func TestConnectionsThatBreakUnderTraffic(t *testing.T) {
 	t.Parallel()
