@@ -70,7 +70,8 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
     }
   }
   Response response{.status = status, .headers = {}, .body = ""};
-  if (request.method == "GET" || request.method == "HEAD") {
+  if (request.method == "HEAD") response.with("Content-Type", std::string(kHtml));
+  if (request.method == "GET") {
     response.with("Content-Type", std::string(kHtml));
     response.body = fmt::format("<a href=\"{}\">{}</a>.\n\n", escape_html(escaped),
                                 http::reason_phrase(status));
@@ -277,7 +278,11 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
     return answer_acme_challenge(request, site);
   if (request.method != "GET" && request.method != "HEAD") return text_error(400, "Use HTTPS");
 
-  std::string target = request.target.starts_with('/') ? request.target : "/";
+  // derper makes "https://HOSThttp://HOST/" of the absolute form, which leads nowhere.
+  const std::size_t scheme_end = request.target.find("://");
+  if (!request.target.starts_with('/') && scheme_end != std::string::npos)
+    return redirect(302, "https" + request.target.substr(scheme_end), request);
+  std::string target = request.target;
   if (target == "/" && site.debug_access.allows(request, origin.peer_ip, origin.forwarded))
     target = "/debug/";
   // HTTP/1.0 may come without a Host; then the name in the certificate is the best guess.

@@ -63,7 +63,9 @@ struct ResponseForm {
   for (const auto& [name, value] : response.headers) append_header(out, name, value);
   append_header(out, "Date", format_date(unix_seconds));
   const bool has_body = !forbids_body(response.status);
-  if (has_body) append_header(out, "Content-Length", fmt::format_int(response.body.size()).str());
+  // Go's server does not know the length of what a handler did not write because of HEAD.
+  const bool has_length = has_body && !(form.head_only && response.body.empty());
+  if (has_length) append_header(out, "Content-Length", fmt::format_int(response.body.size()).str());
   if (form.connection == ConnectionHeader::kClose) append_header(out, "Connection", "close");
   if (form.connection == ConnectionHeader::kKeepAlive) {
     append_header(out, "Connection", "keep-alive");
@@ -100,9 +102,10 @@ Response text_error(unsigned status, std::string_view message) {
 std::string serialize(const Response& response, const Request& request, std::int64_t unix_seconds) {
   const bool is_http10 = request.version < 11;
   auto connection = ConnectionHeader::kNone;
-  if (response.close || !request.keep_alive) {
+  // That a connection of HTTP/1.0 ends goes without saying.
+  if (response.close || (!request.keep_alive && !is_http10)) {
     connection = ConnectionHeader::kClose;
-  } else if (is_http10) {
+  } else if (is_http10 && request.keep_alive) {
     // A client of HTTP/1.0 that asked to keep the connection has to be told that it may.
     connection = ConnectionHeader::kKeepAlive;
   }

@@ -28,7 +28,7 @@ inline constexpr std::size_t kRequestBodyMax = 64 * 1024;
 struct Request {
   std::string method;
   std::string target;     ///< As sent: "/generate_204?t=1".
-  std::string path;       ///< Target up to '?', percent-decoded: "/generate_204".
+  std::string path;       ///< Target up to '?', percent-decoded but for %2F: "/generate_204".
   std::string query;      ///< Behind '?', undecoded.
   unsigned version = 11;  ///< 10 or 11.
   std::vector<std::pair<std::string, std::string>> headers;  ///< In order, as sent.

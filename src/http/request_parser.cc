@@ -69,7 +69,8 @@ class HeadParser final : public basic_parser<true> {
   return std::nullopt;
 }
 
-/// Undoes %-escapes; nothing when one is not followed by two hex digits.
+/// Undoes %-escapes; nothing when one is not followed by two hex digits. An escaped slash stays as
+/// it is, since it is part of a name and no separator (as in Go's router).
 [[nodiscard]] std::optional<std::string> percent_decode(std::string_view text) {
   std::string decoded;
   decoded.reserve(text.size());
@@ -82,7 +83,12 @@ class HeadParser final : public basic_parser<true> {
     const auto high = hex_digit(text[i + 1]);
     const auto low = hex_digit(text[i + 2]);
     if (!high || !low) return std::nullopt;
-    decoded += static_cast<char>(*high << 4 | *low);
+    const auto c = static_cast<char>(*high << 4 | *low);
+    if (c == '/') {
+      decoded += text.substr(i, 3);
+    } else {
+      decoded += c;
+    }
     i += 2;
   }
   return decoded;

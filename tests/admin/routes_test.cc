@@ -269,7 +269,7 @@ TEST(Route, SendsEverythingElseFromTheHttpPortToHttps) {
        "https://derp1.example.com/.well-known/acme-challenge/x"},
       {"markup", "/\"><b>", kStranger, "https://derp1.example.com/\"><b>"},
       {"bytes beyond ASCII", "/\xff", kStranger, "https://derp1.example.com/%ff"},
-      {"absolute form", "http://other/x", kStranger, "https://derp1.example.com/"},
+      {"absolute form", "http://other/x", kStranger, "https://other/x"},
   };
   for (const auto& [name, target, peer_ip, location] : kCases) {
     SCOPED_TRACE(name);

@@ -63,7 +63,8 @@ TEST(Serialize, SaysWhatHappensToTheConnection) {
       {"1.1", 11, true, false, "HTTP/1.1 200 OK", ""},
       {"1.1, client closes", 11, false, false, "HTTP/1.1 200 OK", "Connection: close\r\n"},
       {"1.1, we close", 11, true, true, "HTTP/1.1 200 OK", "Connection: close\r\n"},
-      {"1.0", 10, false, false, "HTTP/1.0 200 OK", "Connection: close\r\n"},
+      {"1.0", 10, false, false, "HTTP/1.0 200 OK", ""},
+      {"1.0, we close", 10, false, true, "HTTP/1.0 200 OK", "Connection: close\r\n"},
       {"1.0 kept", 10, true, false, "HTTP/1.0 200 OK", "Connection: keep-alive\r\n"},
       {"1.0 kept, we close", 10, true, true, "HTTP/1.0 200 OK", "Connection: close\r\n"},
   };
