@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/files.h"
+#include "cli/setec.h"
 
 namespace detour::cli {
 namespace {
@@ -52,6 +53,19 @@ std::expected<crypto::MeshKey, std::string> load_mesh_key(const config::Config& 
   if (content->empty() && config.mesh_with.empty()) return crypto::MeshKey();
   auto key = parse(*content, config.mesh_key_file);
   wipe(*content);
+  return key;
+}
+
+std::expected<crypto::MeshKey, std::string> fetch_or_load_mesh_key(const config::Config& config,
+                                                                   Log& log) {
+  if (config.secrets_url.empty()) return load_mesh_key(config);
+  const SetecSource source{.url = config.secrets_url,
+                           .name = setec_mesh_key_name(config.secrets_path_prefix),
+                           .cache_file = config.secrets_cache_file};
+  auto secret = fetch_secret(source, log);
+  if (!secret) return std::unexpected(secret.error());
+  auto key = parse(*secret, fmt::format("the secret {} of {}", source.name, source.url));
+  wipe(*secret);
   return key;
 }
 

@@ -3,6 +3,7 @@
 #include <expected>
 #include <string>
 
+#include "base/log.h"
 #include "config/config.h"
 #include "crypto/keys.h"
 
@@ -16,5 +17,9 @@ namespace detour::cli {
 /// the key in it.
 [[nodiscard]] std::expected<crypto::MeshKey, std::string> load_mesh_key(
     const config::Config& config);
+
+/// The same, from the setec server in `secrets_url` when there is one. May block for half a minute.
+[[nodiscard]] std::expected<crypto::MeshKey, std::string> fetch_or_load_mesh_key(
+    const config::Config& config, Log& log);
 
 }  // namespace detour::cli

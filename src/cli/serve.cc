@@ -55,7 +55,7 @@ std::optional<Identity> load_identity(const config::Config& config, Log& log) {
   } else {
     log_lines(log, LogLevel::kError, key.error());
   }
-  auto mesh_key = load_mesh_key(config);
+  auto mesh_key = fetch_or_load_mesh_key(config, log);
   if (mesh_key) {
     identity.mesh_key = *mesh_key;
   } else {

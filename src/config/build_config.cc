@@ -23,7 +23,7 @@ constexpr auto kGoKeepaliveTime = std::chrono::seconds(15);
 constexpr std::size_t kMeshKeyDigits = 64;
 constexpr std::size_t kAppNameSizeMax = 32;
 
-/// derper's variables that would change something there and do nothing here yet.
+/// derper's variables that would change something there and do nothing here.
 constexpr std::array kIgnoredVariables = std::to_array<std::string_view>({
     "TS_DEBUG_VERBOSE_DROPS",
     "DERP_DEBUG_LOGS",
@@ -81,7 +81,7 @@ class Builder {
     check_key_file();
     if (config_.tls) check_certificate();
     check_mesh();
-    check_not_built();
+    check_connect();
     check_admission();
     check_watching();
     check_map_page();
@@ -438,23 +438,25 @@ class Builder {
   }
 
   void check_mesh() {
-    if (config_.dev) config_.mesh_key_file.clear();  // derper does not read it then.
+    if (config_.dev) {  // derper reads neither then.
+      config_.mesh_key_file.clear();
+      config_.secrets_url.clear();
+    }
     if (!config_.mesh_key.empty() && !config_.mesh_key_file.empty())
       problem(fmt::format("{} and {} both give the mesh key: set only one",
                           at("mesh-key").described(), at("mesh-psk-file").described()));
-    if (!config_.mesh_with.empty() && config_.mesh_key.empty() && config_.mesh_key_file.empty())
+    if (!config_.secrets_url.empty() && !is_url(config_.secrets_url, /*plain_too=*/true))
+      problem(fmt::format("{}: a URL that begins with https:// is needed",
+                          at("secrets-url").described()));
+    if (!config_.mesh_with.empty() && config_.mesh_key.empty() && config_.mesh_key_file.empty() &&
+        config_.secrets_url.empty())
       problem(fmt::format("{} needs the key that the relays share: set {}", flag("mesh-with"),
                           config_.dev ? flag("mesh-key") : flag("mesh-psk-file")));
   }
 
-  void check_not_built() {
+  void check_connect() {
     if (config_.ace && !config_.tls)
       warning(fmt::format("{} does nothing without TLS: CONNECT is only taken there", flag("ace")));
-    if (const Input& secrets = at("secrets-url"); !secrets.text.empty() && !config_.dev)
-      problem(
-          fmt::format("{}: fetching the mesh key from a setec server is not built: put it into "
-                      "a file and name that with {}",
-                      secrets.described(), flag("mesh-psk-file")));
   }
 
   void check_admission() {

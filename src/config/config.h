@@ -104,6 +104,9 @@ struct Config {
   // Mesh.
   std::string mesh_key_file;  ///< Empty = no mesh key, but for `mesh_key`.
   std::string mesh_key;       ///< 64 hex digits, from the environment with -dev. Secret.
+  std::string secrets_url;    ///< setec server that has the mesh key, instead; empty = none.
+  std::string secrets_path_prefix;
+  std::string secrets_cache_file;  ///< What came from `secrets_url` last; empty = not kept.
   std::vector<MeshPeer> mesh_with;
 
   // Who may log in. Nothing set = everybody. Sources are OR-combined.
@@ -132,7 +135,8 @@ struct Config {
   Duration tcp_user_timeout = std::chrono::seconds(15);    ///< Zero = the kernel's default.
   Duration tcp_write_timeout = std::chrono::seconds(2);    ///< Zero = none.
   bool disable_rtt_stats = false;                          ///< No samples for derp_tcp_rtt.
-  /// How long a busy worker lets packets gather between turns at most; zero = off, up to kGatherMax.
+  /// How long a busy worker lets packets gather between turns at most; zero = off, up to
+  /// kGatherMax.
   Duration gather = std::chrono::microseconds(500);
   std::uint32_t queue_packets_max = 32;  ///< Per client, for data and for disco each.
 

@@ -61,9 +61,15 @@ struct DerperHabit {
 constexpr std::array kDerperHabits = std::to_array<DerperHabit>({
     {"dev", "use --listen 127.0.0.1:3340 --no-tls"},
     {"version", "it is a subcommand: detour version"},
-    {"secrets-url", "put the mesh key into a file and name it with --mesh-psk-file"},
-    {"secrets-path-prefix", "put the mesh key into a file and name it with --mesh-psk-file"},
-    {"secrets-cache-dir", "put the mesh key into a file and name it with --mesh-psk-file"},
+    {"secrets-url",
+     "it is one of derper's flags alone: put the mesh key into a file and name it with "
+     "--mesh-psk-file"},
+    {"secrets-path-prefix",
+     "it is one of derper's flags alone: put the mesh key into a file and name it with "
+     "--mesh-psk-file"},
+    {"secrets-cache-dir",
+     "it is one of derper's flags alone: put the mesh key into a file and name it with "
+     "--mesh-psk-file"},
     {"mesh-key",
      "others could read it in the list of processes: use --mesh-psk-file, or "
      "DETOUR_MESH_KEY in the environment"},

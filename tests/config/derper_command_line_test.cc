@@ -181,6 +181,8 @@ TEST(DerperCommandLine, TakesEveryFlagThatDerperHas) {
                                  "-disallow-app-names",
                                  "one, two words",
                                  "-ace",
+                                 "-secrets-url",
+                                 "https://secrets.example",
                                  "-secrets-path-prefix",
                                  "x",
                                  "-secrets-cache-dir",
@@ -205,6 +207,9 @@ TEST(DerperCommandLine, TakesEveryFlagThatDerperHas) {
   EXPECT_EQ(config.rate_config_file, "/rate.json");
   EXPECT_EQ(config.disallowed_app_names, (Args{"one", "two words"}));
   EXPECT_TRUE(config.ace);
+  EXPECT_EQ(config.secrets_url, "https://secrets.example");
+  EXPECT_EQ(config.secrets_path_prefix, "x");
+  EXPECT_EQ(config.secrets_cache_file, "/x");
 
   const auto plain = start_with(served({})).config;
   EXPECT_FALSE(plain.verify_clients);
@@ -267,7 +272,7 @@ TEST(DerperCommandLine, RefusesWhatDoesNotGoTogether) {
       {with(acme, {"a.example", "-acme-eab-kid", "x"}), "belong together"},
       {with(acme, {"a.example", "-acme-eab-kid", "x", "-acme-eab-key", "secr et"}),
        "a key in base64"},
-      {served({"-secrets-url", "https://x.example"}), "setec server is not built"},
+      {served({"-secrets-url", "x.example"}), "-secrets-url \"x.example\": a URL that begins"},
       {served({"-verify-client-url", "x.example"}), "-verify-client-url \"x.example\": a URL that"},
       {served({"-accept-connection-limit", "NaN"}), "-accept-connection-limit \"NaN\""},
       {served({"-accept-connection-limit", "-1"}), "a number that is not negative"},
@@ -289,6 +294,11 @@ TEST(DerperCommandLine, RefusesWhatDoesNotGoTogether) {
   EXPECT_TRUE(parse({"-c", "k", "-a", ":8080", "-certmode", "gcp"}).has_value())
       << "without TLS there is no certificate";
   EXPECT_TRUE(parse(served({"-secrets-url="})).has_value());
+  EXPECT_TRUE(
+      parse(served({"-secrets-url", "https://x.example", "-mesh-with", "a.example"})).has_value())
+      << "that is where the key comes from";
+  EXPECT_EQ(start_with({"-c", "k", "-dev", "-secrets-url", "https://x"}).config.secrets_url, "")
+      << "derper does not ask it then";
 }
 
 TEST(DerperCommandLine, ExitsAsDerperDoes) {

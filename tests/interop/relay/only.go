@@ -29,6 +29,8 @@ var detourOnly = map[string]string{
 	"answers of admission are remembered":                         "v1.102 asks for each login",
 	"clients are checked again while connected":                   "v1.102 never asks again about who is connected",
 	"the accept limit leaves the relay alive":                     "v1.102 ends at the first connection that comes too fast",
+	"a new mesh key is fetched although an old one is kept":       "v1.102 uses what it has kept without asking, and never hears of another one",
+	"a setec server without the mesh key is an error":             "v1.102 asks again for ever",
 	"CONNECT leads to names alone":                                "v1.102 takes whatever ends in .tailscale.com: of an IPv6 address with such a zone it connects to the address",
 	"one direction of a tunnel may end alone":                     "v1.102 closes both as soon as one ends",
 	"the number of tunnels is bounded":                            "v1.102 has no bound",
