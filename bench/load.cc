@@ -14,6 +14,7 @@
 #include "load/idle_load.h"
 #include "load/login_load.h"
 #include "load/relay_load.h"
+#include "load/storm_load.h"
 #include "load/stun_load.h"
 
 namespace {
@@ -119,6 +120,7 @@ load::RelayOptions latency_options(const Arguments& args,
 std::uint64_t connections_of(const Arguments& args, const std::string& command) {
   if (command == "idle") return args.clients;
   if (command == "login") return args.concurrent;
+  if (command == "storm") return std::uint64_t{2} * args.senders;
   if (command == "latency") return 2 + std::uint64_t{2} * args.background_pairs;
   return std::uint64_t{args.senders} + std::max(args.senders, args.receivers) + args.bystanders;
 }
@@ -165,6 +167,11 @@ client::Outcome<load::Report> run(const Arguments& args, const std::string& comm
                             .duration = milliseconds_of(args.seconds),
                             .watch = {}},
                            server);
+  if (command == "storm")
+    return load::run_storm({.connection = connection, .pairs = args.senders}, [] {
+      fmt::print(stderr, "ready\n");
+      std::fflush(stderr);
+    });
   return load::run_stun({.target = &*target,
                          .in_flight = args.in_flight,
                          .warm_up = milliseconds_of(args.warm_up),
@@ -244,8 +251,14 @@ int main(int argc, char** argv) {
   auto* idle = app.add_subcommand("idle", "Memory of clients that only stay logged in");
   auto* login = app.add_subcommand("login", "Full TLS handshake, login and close");
   auto* stun = app.add_subcommand("stun", "STUN binding requests");
-  for (auto* command : {relay, latency, idle, login, stun}) add_common_options(command, &args);
-  for (auto* command : {relay, latency, idle, login}) add_tls_options(command, &args);
+  auto* storm = app.add_subcommand(
+      "storm",
+      "All come back at once: says `ready` on standard error, then kill the relay and start "
+      "it again");
+  for (auto* command : {relay, latency, idle, login, stun, storm})
+    add_common_options(command, &args);
+  for (auto* command : {relay, latency, idle, login, storm}) add_tls_options(command, &args);
+  storm->add_option("--pairs", args.senders, "Pairs of clients")->check(CLI::Range(1, 50000));
   for (auto* command : {relay, latency, login, stun}) add_time_options(command, &args);
   add_relay_options(relay, &args);
   add_latency_options(latency, &args);

@@ -11,6 +11,7 @@
 #include "load/descriptors.h"
 #include "load/login_load.h"
 #include "load/relay_load.h"
+#include "load/storm_load.h"
 #include "support/test_relay.h"
 
 /// The loads against a whole relay.
@@ -141,6 +142,41 @@ TEST(LoginLoad, CountsAsManyAsWereAskedFor) {
   EXPECT_EQ((*report)["logins"], 20);
   EXPECT_EQ((*report)["login_us"]["count"], 20);
   EXPECT_GT((*report)["login_us"]["p50"], 0.0);
+}
+
+TEST(StormLoad, EverybodyComesBackWhenTheRelayDoes) {
+  // Two relays in turn at one port: the second stands for the first one started again.
+  std::optional<LoadedRelay> first(true);
+  const std::uint16_t port = first->relay.port();
+  const Target target = first->target;
+  const auto context = std::move(*first->context);
+  std::optional<test::TestRelay> second;
+  const auto report =
+      run_storm({.connection = {.target = &target, .context = &context},
+                 .pairs = 20,
+                 .time_max = std::chrono::duration_cast<milliseconds>(test::kPatience)},
+                [&] {
+                  first.reset();
+                  second.emplace(test::TestRelay::Options{
+                      .configure = [port](config::Config& config) { config.listen.port = port; }});
+                });
+  ASSERT_TRUE(report) << report.error().text();
+  EXPECT_EQ((*report)["clients"], 40);
+  EXPECT_EQ((*report)["connections_lost"], 40);
+  EXPECT_EQ((*report)["pair_recovery_us"]["count"], 20);
+}
+
+TEST(StormLoad, SaysHowManyDidNotComeBack) {
+  std::optional<LoadedRelay> loaded(true);
+  const Target target = loaded->target;
+  const auto context = std::move(*loaded->context);
+  const auto report = run_storm({.connection = {.target = &target, .context = &context},
+                                 .pairs = 2,
+                                 .time_max = milliseconds(2000)},
+                                [&] { loaded.reset(); });
+  ASSERT_FALSE(report);
+  EXPECT_NE(report.error().message.find("only 0 of 2 pairs relayed again"), std::string::npos)
+      << report.error().text();
 }
 
 TEST(MakeRoomFor, SaysHowMuchIsMissing) {
