@@ -22,7 +22,13 @@ constexpr const char* kCipherSuites =
     "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 constexpr const char* kTls12Ciphers =
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
-    "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
+    "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:"
+    // Nobody prefers these, but the reference takes them: from the last resort of Go's list.
+    "ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA:ECDHE-RSA-AES256-SHA";
+/// In the order of the reference. OpenSSL knows the first one since 3.5; its own list would add
+/// X448 and the large groups of Diffie-Hellman, which cost the server much.
+constexpr std::array<const char*, 2> kGroups = {"X25519MLKEM768:X25519:P-256:P-384:P-521",
+                                                "X25519:P-256:P-384:P-521"};
 
 constexpr std::string_view kHttp = "http/1.1";
 constexpr std::string_view kAcme = "acme-tls/1";
@@ -90,6 +96,14 @@ int accept_server_name(SSL* /*ssl*/, int* /*alert*/, void* /*argument*/) {
   return SSL_TLSEXT_ERR_OK;
 }
 
+bool set_groups(SSL_CTX* context) {
+  const bool set = std::ranges::any_of(kGroups, [context](const char* groups) {
+    return SSL_CTX_ctrl(context, SSL_CTRL_SET_GROUPS_LIST, 0, const_cast<char*>(groups)) == 1;
+  });
+  ERR_clear_error();
+  return set;
+}
+
 /// What SSL_CTX_set_tlsext_servername_callback() expands to, without its C cast.
 void set_server_name_callback(SSL_CTX* context, int (*callback)(SSL*, int*, void*)) {
   SSL_CTX_callback_ctrl(context, SSL_CTRL_SET_TLSEXT_SERVERNAME_CB,
@@ -141,6 +155,7 @@ std::expected<TlsContext::ContextPtr, std::string> TlsContext::new_context() {
   if (SSL_CTX_set_ciphersuites(context, kCipherSuites) != 1 ||
       SSL_CTX_set_cipher_list(context, kTls12Ciphers) != 1)
     return std::unexpected(refused("the list of ciphers"));
+  if (!set_groups(context)) return std::unexpected(refused("the list of groups"));
   SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
   SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                    SSL_OP_IGNORE_UNEXPECTED_EOF);
@@ -291,8 +306,8 @@ int TlsContext::select_protocol(SSL* /*ssl*/, const unsigned char** out, unsigne
     *out_size = in[at];
     return SSL_TLSEXT_ERR_OK;
   }
-  // A client that offers only others may still speak HTTP/1.1.
-  return SSL_TLSEXT_ERR_NOACK;
+  // RFC 7301 section 3.2, and so the reference does it.
+  return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
 }  // namespace detour::net

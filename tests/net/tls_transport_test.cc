@@ -461,19 +461,25 @@ TEST(TlsContext, ChoosesHttp11AndServesThoseWhoOfferOthers) {
     std::string_view name;
     Bytes offered;
     std::string_view chosen;
+    bool refused = false;
   };
   const Case cases[] = {
       {"nothing", {}, ""},
       {"HTTP/1.1 alone", protocols({"http/1.1"}), "http/1.1"},
       {"behind HTTP/2", protocols({"h2", "http/1.1"}), "http/1.1"},
-      {"HTTP/2 alone", protocols({"h2"}), ""},
-      {"something longer", protocols({"http/1.10", "http/1.1x"}), ""},
+      {"HTTP/2 alone", protocols({"h2"}), "", true},
+      {"something longer", protocols({"http/1.10", "http/1.1x"}), "", true},
+      {"an order that is over", protocols({"acme-tls/1"}), "", true},
   };
   const auto context = make_context();
-  for (const auto& [name, offered, chosen] : cases) {
+  for (const auto& [name, offered, chosen, refused] : cases) {
     SCOPED_TRACE(name);
     const auto transport = OpenSslTransport::make(*context);
     TlsPeer peer({.version = TLS1_3_VERSION, .alpn = offered});
+    if (refused) {
+      EXPECT_FALSE(connect(peer, *transport));
+      continue;
+    }
     ASSERT_TRUE(connect(peer, *transport)) << transport->failure();
     const unsigned char* selected = nullptr;
     unsigned size = 0;
