@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "cli/arguments.h"
+#include "cli/relay_key.h"
 #include "cli/terminal.h"
 #include "cli/version.h"
 #include "config/address.h"
@@ -41,6 +42,7 @@ struct Arguments {
   std::optional<std::uint16_t> http_port;
   std::vector<std::string> resolvers;
   bool throughput = false;
+  std::string key_file;
   double timeout_seconds = 5;
   bool json = false;
   bool list_codes = false;
@@ -72,6 +74,9 @@ void add_options(CLI::App* app, Arguments* args) {
   app->add_option("--resolver", args->resolvers,
                   "Ask this DNS server, IP[:PORT], instead of the system's; several are compared");
   app->add_flag("--throughput", args->throughput, "Estimate the throughput, for 5 seconds");
+  app->add_option("--key-file", args->key_file,
+                  "Prove relaying with the key of this file, for a relay that refuses strangers; "
+                  "made when it is not there");
   app->add_option("--timeout", args->timeout_seconds, "Seconds for each answer")
       ->capture_default_str()
       ->check(CLI::Range(0.1, 60.0));
@@ -253,6 +258,11 @@ int run_doctor(const Call& call) {
   options.timeout =
       std::chrono::milliseconds(static_cast<std::int64_t>(arguments.timeout_seconds * 1000));
   if (!crypto::init()) return usage_error(call, kName, "the crypto library cannot be used");
+  if (!arguments.key_file.empty()) {
+    const auto loaded = load_or_make_key(arguments.key_file);
+    if (!loaded) return usage_error(call, kName, "--key-file: " + loaded.error());
+    options.known_key = loaded->key;
+  }
   std::signal(SIGPIPE, SIG_IGN);
 
   doctor::Report report(report_options(arguments.json));

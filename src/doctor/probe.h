@@ -80,6 +80,8 @@ class Probe {
   void check_home_page(bool is_open_relay);
 
   void prove();
+  /// For a relay that refuses strangers.
+  void prove_with_known_key(ProofOptions proof_options);
   void judge_proof(const Proof& proof);
 
   void check_stun();

@@ -50,14 +50,21 @@ void Probe::prove() {
   dial.address = address_->ip_text();
   dial.tls.trust.kind = client::Trust::Kind::kAnyone;  // Judged above.
   dial.timeout = options_.timeout;
-  const Proof proof = prove_relay(
-      {.dial = dial,
-       .packet_timeout = options_.timeout,
-       .throughput_time = options_.throughput ? options_.throughput_time : Duration::zero()});
+  const ProofOptions proof_options{
+      .dial = dial,
+      .packet_timeout = options_.timeout,
+      .throughput_time = options_.throughput ? options_.throughput_time : Duration::zero()};
+  const Proof proof = prove_relay(proof_options);
   if (proof.end == Proof::End::kRefused) {
-    report_.add(State::kInfo, "D20", "unknown-refused",
-                "a key that the relay does not know is refused, so packets could not be sent for "
-                "a test: if your own nodes are refused too, its log names the key and the source");
+    if (options_.known_key) {
+      prove_with_known_key(proof_options);
+    } else {
+      report_.add(
+          State::kInfo, "D20", "unknown-refused",
+          "a key that the relay does not know is refused, so packets could not be sent for "
+          "a test: if your own nodes are refused too, its log names the key and the source; "
+          "--key-file proves relaying with a key that you admit");
+    }
     check_home_page(false);
     return;
   }
@@ -69,6 +76,21 @@ void Probe::prove() {
   }
   judge_proof(proof);
   check_home_page(true);
+}
+
+void Probe::prove_with_known_key(ProofOptions proof_options) {
+  proof_options.key = options_.known_key;
+  const std::string name = options_.known_key->public_key().typed();
+  const Proof proof = prove_relay(proof_options);
+  if (proof.end != Proof::End::kDone) {
+    report_.add(State::kFail, "D20", "known-refused",
+                fmt::format("strangers are refused, and {} of --key-file too", name),
+                "Add that key to the relay's allow file, or to what the verify URL admits; the "
+                "relay's log names the source that refused it.");
+    return;
+  }
+  report_.add(State::kPass, "D20", "", fmt::format("strangers are refused, {} is admitted", name));
+  judge_proof(proof);
 }
 
 void Probe::judge_proof(const Proof& proof) {

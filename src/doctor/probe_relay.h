@@ -2,10 +2,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
+#include "crypto/keys.h"
 #include "doctor/report.h"
 #include "doctor/target.h"
 #include "net/address.h"
@@ -24,6 +26,8 @@ struct ProbeOptions {
   bool throughput = false;
   Duration throughput_time = std::chrono::seconds(5);
   Duration timeout = std::chrono::seconds(5);  ///< For each answer.
+  /// A key that the relay should admit, for one that refuses strangers.
+  std::optional<crypto::NodePrivate> known_key;
 };
 
 /// Checks one node from here as clients would use it, from DNS to relayed packets, and adds what it

@@ -27,9 +27,13 @@ std::vector<std::uint8_t> random_packet(std::uint32_t size) {
   return packet;
 }
 
+/// Two clients, or one that is both: a relay sends what a client addresses to itself back.
 struct Pair {
-  std::unique_ptr<Client> a;
-  std::unique_ptr<Client> b;
+  std::unique_ptr<Client> first;
+  std::unique_ptr<Client> second;  ///< Null for one that is both.
+
+  [[nodiscard]] Client& a() const { return *first; }
+  [[nodiscard]] Client& b() const { return second ? *second : *first; }
 };
 
 /// Sends one packet and waits for it. False when it is lost or damaged.
@@ -71,8 +75,8 @@ Duration round_trip(const Pair& pair, Duration timeout) {
   Proof ignored;
   for (int i = 0; i < kRoundTrips; ++i) {
     const TimePoint start = Clock::now();
-    if (!send_one(*pair.a, *pair.b, 1, timeout, &ignored)) break;
-    if (!send_one(*pair.b, *pair.a, 1, timeout, &ignored)) break;
+    if (!send_one(pair.a(), pair.b(), 1, timeout, &ignored)) break;
+    if (!send_one(pair.b(), pair.a(), 1, timeout, &ignored)) break;
     best = std::min(best, Clock::now() - start);
   }
   return best == Duration::max() ? Duration::zero() : best;
@@ -87,10 +91,10 @@ double throughput(const Pair& pair, const ProofOptions& options) {
   std::uint32_t in_flight = 0;
   while (Clock::now() < end) {
     while (in_flight < kBulkInFlight) {
-      if (!pair.a->send(pair.b->public_key(), packet, options.packet_timeout)) return 0;
+      if (!pair.a().send(pair.b().public_key(), packet, options.packet_timeout)) return 0;
       ++in_flight;
     }
-    const auto received = pair.b->receive_packet(options.packet_timeout);
+    const auto received = pair.b().receive_packet(options.packet_timeout);
     if (!received) return 0;
     // A queue that overflowed lost the whole window; the next one goes on.
     in_flight = *received ? in_flight - 1 : 0;
@@ -102,7 +106,6 @@ double throughput(const Pair& pair, const ProofOptions& options) {
 
 /// Logs one key in; notes in `proof` how that failed.
 std::unique_ptr<Client> log_in(client::DialOptions dial, Proof* proof) {
-  dial.key = crypto::NodePrivate::generate();
   // Without fast start a refusal shows behind the relay's key, not at some later time.
   dial.fast_start = false;
   auto client = Client::dial(dial);
@@ -118,23 +121,28 @@ std::unique_ptr<Client> log_in(client::DialOptions dial, Proof* proof) {
 
 Proof prove_relay(const ProofOptions& options) {
   Proof proof;
-  Pair pair{.a = log_in(options.dial, &proof), .b = nullptr};
-  if (!pair.a) return proof;
-  pair.b = log_in(options.dial, &proof);
-  if (!pair.b) return proof;
+  client::DialOptions dial = options.dial;
+  dial.key = options.key ? *options.key : crypto::NodePrivate::generate();
+  Pair pair{.first = log_in(dial, &proof), .second = nullptr};
+  if (!pair.first) return proof;
+  if (!options.key) {
+    dial.key = crypto::NodePrivate::generate();
+    pair.second = log_in(dial, &proof);
+    if (!pair.second) return proof;
+  }
 
   const Duration timeout = options.packet_timeout;
   for (const std::uint32_t size : kSizes) {
     proof.sizes.push_back(size);
-    const bool there = send_one(*pair.a, *pair.b, size, timeout, &proof);
-    const bool back = there && send_one(*pair.b, *pair.a, size, timeout, &proof);
+    const bool there = send_one(pair.a(), pair.b(), size, timeout, &proof);
+    const bool back = there && send_one(pair.b(), pair.a(), size, timeout, &proof);
     if (there && back) continue;
     // What comes late now would be taken for the next packet.
     proof.lost_sizes.push_back(size);
     return proof;
   }
-  send_row(*pair.a, *pair.b, timeout, &proof);
-  send_row(*pair.b, *pair.a, timeout, &proof);
+  send_row(pair.a(), pair.b(), timeout, &proof);
+  send_row(pair.b(), pair.a(), timeout, &proof);
   if (proof.arrived == proof.sent) proof.round_trip = round_trip(pair, timeout);
   if (proof.arrived == proof.sent && options.throughput_time > Duration::zero())
     proof.bits_per_second = throughput(pair, options);

@@ -1,21 +1,26 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
 #include "client/client.h"
+#include "crypto/keys.h"
 
 namespace detour::doctor {
 
 struct ProofOptions {
   client::DialOptions dial;  ///< Its key is not used.
+  /// Logs in with this key and sends packets to itself, instead of between two throw-away keys: for
+  /// a relay that admits only keys it knows.
+  std::optional<crypto::NodePrivate> key = std::nullopt;
   Duration packet_timeout = std::chrono::seconds(5);
   Duration throughput_time{};  ///< Zero: throughput is not measured.
 };
 
-/// What came of relaying between two throw-away keys.
+/// What came of relaying.
 struct Proof {
   enum class End : std::uint8_t {
     kDone,

@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -594,6 +595,35 @@ func TestAdmission(t *testing.T) {
 		doctor(t, target(r.Addr), "--pin", r.Pin, "--stun-port", port(r.STUNAddr)).want(t, expect{
 			info: []string{"D20 unknown-refused", "D21 indexable"}, pass: []string{"D16", "D18", "D22"},
 		})
+	})
+	t.Run("strangers are refused, and a key of ours is admitted or not", func(t *testing.T) {
+		t.Parallel()
+		var admitted atomic.Value
+		admitted.Store("")
+		verify := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			var ask struct{ NodePublic string }
+			json.NewDecoder(req.Body).Decode(&ask)
+			fmt.Fprintf(w, `{"Allow":%v}`, ask.NodePublic == admitted.Load())
+		}))
+		defer verify.Close()
+		r := relay.Start(t, relay.Options{Args: []string{"-verify-client-url", verify.URL}})
+		file := filepath.Join(t.TempDir(), "doctor.key")
+		args := []string{target(r.Addr), "--pin", r.Pin, "--stun-port", port(r.STUNAddr), "--key-file", file}
+		refused := doctor(t, args...)
+		refused.want(t, expect{fail: []string{"D20 known-refused"}, info: []string{"D21 indexable"}})
+		key := regexp.MustCompile(`(nodekey:[0-9a-f]{64}) of --key-file`).FindStringSubmatch(refused.text)
+		if key == nil {
+			t.Fatalf("the key is not named:\n%s", refused.text)
+		}
+		admitted.Store(key[1])
+		// Detour remembers a refusal for some seconds.
+		relay.Poll(60*time.Second, func() bool { return doctor(t, args...).has("PASS", "D20") })
+		doctor(t, args...).want(t, expect{pass: []string{"D16", "D18", "D19", "D20", "D22"}, info: []string{"D21 indexable"}})
+		// A file that is no key.
+		os.WriteFile(file, []byte("{}"), 0o600)
+		if _, said, exit := runCommand(t, nil, append([]string{"doctor"}, args...)...); exit != 2 || !strings.Contains(said, file) {
+			t.Errorf("exit status %d: %s", exit, said)
+		}
 	})
 	t.Run("an open relay that scanners find", func(t *testing.T) {
 		t.Parallel()
