@@ -617,7 +617,7 @@ func TestAdmission(t *testing.T) {
 		}
 		admitted.Store(key[1])
 		// Detour remembers a refusal for some seconds.
-		relay.Poll(60*time.Second, func() bool { return doctor(t, args...).has("PASS", "D20") })
+		relay.Poll(60*time.Second, func() bool { return !doctor(t, args...).has("FAIL", "D20 known-refused") })
 		doctor(t, args...).want(t, expect{pass: []string{"D16", "D18", "D19", "D20", "D22"}, info: []string{"D21 indexable"}})
 		// A file that is no key.
 		os.WriteFile(file, []byte("{}"), 0o600)
