@@ -8,7 +8,7 @@
 
 #include "cli/subcommand.h"
 
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): CLI11 calls itself so.
 class App;
 }
 
