@@ -27,7 +27,11 @@ std::string_view trimmed(std::string_view text) {
 
 /// What stands behind the key of a line: the name in front of a comment, or else the comment.
 std::string name_in(std::string_view line, std::string_view key) {
-  const std::string_view rest = line.substr(line.find(key) + key.size());
+  std::string clean(line.substr(line.find(key) + key.size()));
+  // Names end up on terminals.
+  std::ranges::replace_if(
+      clean, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
+  const std::string_view rest = clean;
   std::string_view name = trimmed(rest.substr(0, rest.find('#')));
   if (name.empty() && rest.find('#') != std::string_view::npos)
     name = trimmed(rest.substr(rest.find('#') + 1));
@@ -35,13 +39,9 @@ std::string name_in(std::string_view line, std::string_view key) {
     std::size_t size = kNodeNameMax;
     // Not in the middle of a character of UTF-8.
     while (size != 0 && (static_cast<unsigned char>(name[size]) & 0xc0U) == 0x80U) --size;
-    name = name.substr(0, size);
+    name = trimmed(name.substr(0, size));
   }
-  std::string clean(name);
-  // Names end up on terminals.
-  std::ranges::replace_if(
-      clean, [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, ' ');
-  return clean;
+  return std::string(name);
 }
 
 std::string_view what_is_wrong(std::string_view word) {

@@ -100,6 +100,9 @@ TEST(AllowList, TakesWhatStandsBehindAKeyForItsName) {
                     "c"),
             "a [31mb c")
       << "names end up on terminals";
+  EXPECT_EQ(name_of("#\x0e phone \x0f"), "phone") << "found by fuzzing";
+  EXPECT_EQ(name_of(" \x0e\x0f"), "(none)");
+  EXPECT_EQ(name_of(" " + std::string(63, 'x') + " yz"), std::string(63, 'x'));
   EXPECT_EQ(name_of(" " + std::string(64, 'x')), std::string(64, 'x'));
   EXPECT_EQ(name_of(" " + std::string(65, 'x')), std::string(64, 'x'));
   EXPECT_EQ(name_of(" " + std::string(63, 'x') + "\xc3\xa4"), std::string(63, 'x'));
