@@ -76,6 +76,13 @@ std::expected<void, std::string> apply_rate_config(Shared& shared, const config:
   return {};
 }
 
+/// The configuration names no file any more.
+void lift_rate_limit(Shared& shared) {
+  if (shared.receive_rate().bytes_per_second == 0) return;
+  shared.set_receive_rate({});
+  shared.log.info("rate config: none is set any more, so clients send as fast as they can");
+}
+
 }  // namespace
 
 std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options) {
@@ -94,8 +101,11 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
   if (auto set = apply_rate_config(shared, config); !set) return std::unexpected(set.error());
   shared.reload_subscribers.add([&shared](const config::Config& changed) {
     shared.limits.set(changed);
-    if (auto set = apply_rate_config(shared, changed); !set)
+    if (changed.rate_config_file.empty()) {
+      lift_rate_limit(shared);
+    } else if (auto set = apply_rate_config(shared, changed); !set) {
       shared.log.error(set.error() + "; the rates stay as they were");
+    }
     if (auto applied = shared.admission.apply(changed); !applied)
       shared.log.error(applied.error() + "; clients are checked as before");
   });

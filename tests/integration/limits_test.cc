@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -98,6 +99,26 @@ class RateLimited : public testing::Test {
   TempFolder folder_;
   std::unique_ptr<TestRelay> relay_;
 };
+
+TEST_F(RateLimited, AFileThatIsGoneChangesNothingAndNoFileLiftsTheLimit) {
+  constexpr std::string_view kRate = "derp_rate_limit_per_client_bytes_per_second";
+  start(R"({"PerClientRateLimitBytesPerSec":5000})");
+  ASSERT_TRUE(std::filesystem::remove(folder_.path("rate.json")));
+  relay_->relay().reload(relay_->config());
+  EXPECT_EQ(relay_->metric(kRate), 5000U);
+  EXPECT_TRUE(was_logged(*relay_, "rate.json")) << "and said";
+  EXPECT_TRUE(was_logged(*relay_, "the rates stay as they were"));
+
+  config::Config changed = relay_->config();
+  changed.rate_config_file.clear();
+  relay_->relay().reload(changed);
+  EXPECT_EQ(relay_->metric(kRate), 0U);
+  EXPECT_TRUE(was_logged(*relay_, "none is set any more"));
+
+  folder_.write("rate.json", R"({"PerClientRateLimitBytesPerSec":7000})");
+  relay_->relay().reload(relay_->config());
+  EXPECT_EQ(relay_->metric(kRate), 7000U) << "and set again";
+}
 
 TEST_F(RateLimited, AClientIsSlowedDownWithoutLossAndNobodyElseWaits) {
   start(R"({"PerClientRateLimitBytesPerSec":1000000,"PerClientRateBurstBytes":65568})");

@@ -183,6 +183,20 @@ func TestRateLimitIsReloadedOnSIGHUP(t *testing.T) {
 		t.Errorf("a rate of %v after a bad file, want 5000 as before", v)
 	}
 
+	if err := os.Rename(path, path+".gone"); err != nil {
+		t.Fatal(err)
+	}
+	logged := len(r.Log())
+	r.Signal(syscall.SIGHUP)
+	if !relay.Poll(30*time.Second, func() bool {
+		return strings.Contains(r.Log()[logged:], path) && (strings.Contains(r.Log()[logged:], "no such file") || strings.Contains(r.Log()[logged:], "does not exist"))
+	}) {
+		t.Errorf("that the file is gone is not said:\n%s", r.Log()[logged:])
+	}
+	if v := r.Varz(t)[rate]; v != 5000 {
+		t.Errorf("a rate of %v without the file, want 5000 as before", v)
+	}
+
 	writeFile(t, path, `{"PerClientRateLimitBytesPerSec": 3000000, "PerClientRateBurstBytes": 4000000}`)
 	r.Signal(syscall.SIGHUP)
 	if !relay.Poll(30*time.Second, func() bool { return r.Varz(t)[rate] == 3000000 }) {
