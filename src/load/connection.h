@@ -57,6 +57,7 @@ class Connection {
   /// close_notify and FIN, as a client that leaves does.
   void close();
 
+  [[nodiscard]] bool is_connected() const { return connected_; }
   [[nodiscard]] bool is_open() const { return session_ && session_->is_open(); }
   /// The socket is full: do not seal more until events say so.
   [[nodiscard]] bool is_blocked() const { return !unsent().empty(); }

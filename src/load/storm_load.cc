@@ -75,9 +75,10 @@ class Storm {
   void add_to(Report* report) const {
     (*report)["clients"] = clients_.size();
     (*report)["connections_lost"] = lost_;
-    (*report)["down_s"] = seconds_of(first_login_ns_ - first_loss_ns_);
-    (*report)["relaying_again_s"] = seconds_of(last_relay_ns_ - first_loss_ns_);
-    (*report)["recovery_s"] = seconds_of(last_relay_ns_ - first_login_ns_);
+    (*report)["down_s"] = seconds_of(first_connect_ns_ - first_loss_ns_);
+    (*report)["first_login_s"] = seconds_of(first_login_ns_ - first_connect_ns_);
+    (*report)["recovery_s"] = seconds_of(last_relay_ns_ - first_connect_ns_);
+    (*report)["refused"] = refused_;
     (*report)["pair_recovery_us"] = latency_report(recoveries_);
   }
 
@@ -144,6 +145,8 @@ class Storm {
     const auto result = client.connection->on_events(
         event.events, scratch_,
         [&](const client::Frame& frame, std::uint64_t now) { on_frame(index, frame, now); });
+    if (is_storm_ && first_connect_ns_ == 0 && client.was_lost && client.connection->is_connected())
+      first_connect_ns_ = now_ns();
     if (!result) {
       lose(index, result.error());
       return;
@@ -164,7 +167,7 @@ class Storm {
     sender.relays = true;
     ++relaying_;
     last_relay_ns_ = now;
-    if (is_storm_) recoveries_.add(now - first_loss_ns_);
+    if (is_storm_) recoveries_.add(now - std::min(now, first_connect_ns_));
   }
 
   void send_if_due(std::size_t index, std::uint64_t now) {
@@ -193,6 +196,8 @@ class Storm {
         if (first_loss_ns_ == 0) first_loss_ns_ = now;
       }
       const bool at_once = client.is_open;
+      // The server was there, and closed the connection or let it wait for too long.
+      if (!client.is_open && client.connection->is_connected()) ++refused_;
       client.is_open = false;
       client.was_lost = true;
       client.sent_ns = 0;
@@ -213,9 +218,11 @@ class Storm {
   std::size_t open_ = 0;
   std::size_t relaying_ = 0;  ///< Pairs.
   std::uint64_t lost_ = 0;    ///< Connections that were open.
+  std::uint64_t refused_ = 0;
   bool is_storm_ = false;
   std::uint64_t next_look_ns_ = 0;
   std::uint64_t first_loss_ns_ = 0;
+  std::uint64_t first_connect_ns_ = 0;
   std::uint64_t first_login_ns_ = 0;
   std::uint64_t last_relay_ns_ = 0;
   Histogram recoveries_;

@@ -19,7 +19,8 @@ struct StormOptions {
 
 /// Logs pairs of clients in, proves that each relays, and calls `on_ready`: from then on the server
 /// may be killed and started again at the same address. Whoever loses its connection comes back at
-/// once, as often as it takes. Reports how long it took until all pairs relayed again.
+/// once, as often as it takes. Reports how long it took from the first connection that was accepted
+/// again until all pairs relayed.
 [[nodiscard]] client::Outcome<Report> run_storm(const StormOptions& options,
                                                 const std::function<void()>& on_ready);
 

@@ -163,6 +163,8 @@ TEST(StormLoad, EverybodyComesBackWhenTheRelayDoes) {
   ASSERT_TRUE(report) << report.error().text();
   EXPECT_EQ((*report)["clients"], 40);
   EXPECT_EQ((*report)["connections_lost"], 40);
+  EXPECT_GT((*report)["recovery_s"], 0.0);
+  EXPECT_LE((*report)["first_login_s"], (*report)["recovery_s"]);
   EXPECT_EQ((*report)["pair_recovery_us"]["count"], 20);
 }
 
