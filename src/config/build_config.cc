@@ -445,7 +445,7 @@ class Builder {
     if (!config_.mesh_key.empty() && !config_.mesh_key_file.empty())
       problem(fmt::format("{} and {} both give the mesh key: set only one",
                           at("mesh-key").described(), at("mesh-psk-file").described()));
-    if (!config_.secrets_url.empty() && !is_url(config_.secrets_url, /*plain_too=*/true))
+    if (!config_.secrets_url.empty() && !is_url(config_.secrets_url, /*may_be_plain=*/true))
       problem(fmt::format("{}: a URL that begins with https:// is needed",
                           at("secrets-url").described()));
     if (!config_.mesh_with.empty() && config_.mesh_key.empty() && config_.mesh_key_file.empty() &&
