@@ -35,7 +35,8 @@ constexpr int kReadsPerTurn = 4;
 ConnectTunnel::ConnectTunnel(Worker& worker, Client& client) : worker_(worker), client_(client) {}
 
 ConnectTunnel::~ConnectTunnel() {
-  close();
+  // Its connection has closed it; the worker may be gone by now.
+  if (self_) *self_ = nullptr;
 }
 
 // --- Connecting
