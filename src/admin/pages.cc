@@ -67,6 +67,9 @@ std::string render_debug_index(const DebugFacts& facts) {
       "<li><a href=\"/debug/vars\">/debug/vars</a> (metrics as JSON)</li>\n"
       "<li><a href=\"/debug/varz\">/debug/varz</a> (metrics for Prometheus)</li>\n"
       "<li><a href=\"/debug/check\">/debug/check</a> (consistency check)</li>\n"
+      "<li><a href=\"/debug/clients/\">/debug/clients/</a> (connected clients)</li>\n"
+      "<li><a href=\"/debug/traffic\">/debug/traffic</a> (traffic of each client, until you "
+      "stop it)</li>\n"
       "</ul>\n";
   return page + "</body></html>\n";
 }

@@ -1,6 +1,9 @@
 #include "admin/query.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <utility>
 
 namespace detour::admin {
 namespace {
@@ -30,21 +33,50 @@ namespace {
   return plain;
 }
 
+/// Takes the first pair off the front of `query`. Its value when it is one of `name`.
+[[nodiscard]] std::optional<std::string> next_value(std::string_view& query,
+                                                    std::string_view name) {
+  const std::size_t end = std::min(query.find('&'), query.size());
+  const std::string_view pair = query.substr(0, end);
+  query.remove_prefix(std::min(end + 1, query.size()));
+
+  const std::size_t equals = std::min(pair.find('='), pair.size());
+  const auto key = query_unescape(pair.substr(0, equals));
+  if (!key || *key != name) return std::nullopt;
+  return query_unescape(pair.substr(std::min(equals + 1, pair.size())));
+}
+
 }  // namespace
 
 std::optional<std::string> query_value(std::string_view query, std::string_view name) {
   while (!query.empty()) {
-    const std::size_t end = std::min(query.find('&'), query.size());
-    const std::string_view pair = query.substr(0, end);
-    query.remove_prefix(std::min(end + 1, query.size()));
-
-    const std::size_t equals = std::min(pair.find('='), pair.size());
-    const auto key = query_unescape(pair.substr(0, equals));
-    if (!key || *key != name) continue;
-    const auto value = query_unescape(pair.substr(std::min(equals + 1, pair.size())));
-    if (value) return value;
+    if (auto value = next_value(query, name)) return value;
   }
   return std::nullopt;
+}
+
+std::vector<std::string> query_values(std::string_view query, std::string_view name) {
+  std::vector<std::string> values;
+  while (!query.empty()) {
+    if (auto value = next_value(query, name)) values.push_back(std::move(*value));
+  }
+  return values;
+}
+
+std::string query_escape(std::string_view text) {
+  std::string escaped;
+  for (const char c : text) {
+    const bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                          (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.' || c == '~';
+    if (is_plain) {
+      escaped += c;
+    } else if (c == ' ') {
+      escaped += '+';
+    } else {
+      escaped += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    }
+  }
+  return escaped;
 }
 
 }  // namespace detour::admin

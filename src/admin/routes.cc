@@ -24,6 +24,8 @@ constexpr std::string_view kJson = "application/json; charset=utf-8";
 constexpr std::string_view kDerpPath = "/derp";
 constexpr std::string_view kWebSocketProtocol = "derp";
 constexpr std::string_view kDebugPath = "/debug";
+constexpr std::string_view kClientsPath = "/debug/clients";
+constexpr std::string_view kTrafficPath = "/debug/traffic";
 constexpr std::string_view kAcmeChallengePath = "/.well-known/acme-challenge/";
 constexpr std::string_view kGenerate204Path = "/generate_204";
 
@@ -38,6 +40,9 @@ constexpr std::string_view kContentSecurityPolicy =
   }
   return result;
 }
+
+/// Debug pages bring their own style.
+constexpr std::string_view kDebugPolicy = "; style-src 'self' 'unsafe-inline'";
 
 /// The headers of every page that a browser may show.
 void add_browser_headers(Response& response, std::string_view more_policy = "") {
@@ -112,7 +117,7 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
 [[nodiscard]] std::optional<std::string> cleaned_location(const Request& request) {
   const std::string_view path = raw_path(request);
   std::string clean = clean_path(path);
-  if (clean == kDebugPath) clean += '/';
+  if (clean == kDebugPath || clean == kClientsPath) clean += '/';
   if (clean == path) return std::nullopt;
   if (!request.query.empty()) clean += "?" + request.query;
   return clean;
@@ -214,7 +219,7 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
   DETOUR_CHECK(site.uptime && site.render_expvar_json && site.render_prometheus &&
                site.find_inconsistencies);
   Response response;
-  std::string_view more_policy = "; style-src 'self' 'unsafe-inline'";
+  std::string_view more_policy = kDebugPolicy;
   if (request.path == "/debug/") {
     response = page(kHtml, render_debug_index({.uptime = site.uptime(),
                                                .version = site.version,
@@ -310,6 +315,20 @@ std::optional<DerpUpgrade> derp_upgrade(const Request& request, const Site& site
   if (upgrade != "derp" && upgrade != "websocket") return std::nullopt;
   return DerpUpgrade{.fast_start = request.header("Derp-Fast-Start") == "1",
                      .ideal_node = std::string(request.header("Ideal-Node"))};
+}
+
+std::optional<SlowPage> slow_page(const Request& request, const Site& site, const Origin& origin) {
+  std::optional<SlowPage> page;
+  if (request.path == kTrafficPath) page = SlowPage::kTraffic;
+  if (request.path == std::string(kClientsPath) + "/") page = SlowPage::kClients;
+  if (!page || request.method == "CONNECT" || cleaned_location(request) ||
+      !site.debug_access.allows(request, origin.peer_ip, origin.forwarded))
+    return std::nullopt;
+  return page;
+}
+
+void add_debug_headers(Response& response) {
+  add_browser_headers(response, kDebugPolicy);
 }
 
 Response route(const Request& request, const Site& site, const Origin& origin) {

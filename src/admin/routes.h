@@ -77,7 +77,17 @@ struct DerpUpgrade {
 [[nodiscard]] std::optional<DerpUpgrade> derp_upgrade(const http::Request& request,
                                                       const Site& site, Listener listener);
 
-/// The answer to any request that derp_upgrade() does not take.
+/// Pages that cannot be answered at once, since they need a picture of the relay.
+enum class SlowPage : std::uint8_t { kClients, kTraffic };
+
+/// Whether `request` asks for such a page and may have it. If not, route() has the answer.
+[[nodiscard]] std::optional<SlowPage> slow_page(const http::Request& request, const Site& site,
+                                                const Origin& origin);
+
+/// Adds the headers that every debug page has.
+void add_debug_headers(http::Response& response);
+
+/// The answer to any request that derp_upgrade() and slow_page() do not take.
 [[nodiscard]] http::Response route(const http::Request& request, const Site& site,
                                    const Origin& origin);
 

@@ -113,6 +113,8 @@ struct PairStatus {
 struct RelayStatus {
   WallTime at{};
   TimePoint now{};
+  TimePoint started_at{};
+  WallTime started_wall{};
   std::string version{};
   std::string public_key{};
   std::string hostname{};
@@ -133,6 +135,11 @@ struct RelayStatus {
   std::vector<MeshStatus> mesh{};
   std::vector<CertificateState> certificates{};
   AdmissionState admission{};
+
+  /// The same for each picture, however the machine's clock was set meanwhile.
+  [[nodiscard]] WallTime wall_time(TimePoint time) const {
+    return started_wall + std::chrono::duration_cast<WallTime::duration>(time - started_at);
+  }
 };
 
 /// Pairs kept in a picture.

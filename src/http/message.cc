@@ -54,6 +54,7 @@ struct ResponseForm {
   std::string_view version = "HTTP/1.1";
   ConnectionHeader connection = ConnectionHeader::kClose;
   bool head_only = false;
+  bool is_stream = false;  ///< Without the length of the body, which is not known yet.
 };
 
 [[nodiscard]] std::string write_response(const Response& response, std::int64_t unix_seconds,
@@ -64,7 +65,7 @@ struct ResponseForm {
   append_header(out, "Date", format_date(unix_seconds));
   const bool has_body = !forbids_body(response.status);
   // Go's server does not know the length of what a handler did not write because of HEAD.
-  const bool has_length = has_body && !(form.head_only && response.body.empty());
+  const bool has_length = has_body && !form.is_stream && !(form.head_only && response.body.empty());
   if (has_length) append_header(out, "Content-Length", fmt::format_int(response.body.size()).str());
   if (form.connection == ConnectionHeader::kClose) append_header(out, "Connection", "close");
   if (form.connection == ConnectionHeader::kKeepAlive) {
@@ -113,6 +114,24 @@ std::string serialize(const Response& response, const Request& request, std::int
                         {.version = is_http10 ? "HTTP/1.0" : "HTTP/1.1",
                          .connection = connection,
                          .head_only = request.method == "HEAD"});
+}
+
+std::string serialize_stream_head(const Response& response, const Request& request,
+                                  std::int64_t unix_seconds) {
+  const bool is_http10 = request.version < 11;
+  Response head = response;
+  if (!is_http10) head.with("Transfer-Encoding", "chunked");
+  return write_response(head, unix_seconds,
+                        {.version = is_http10 ? "HTTP/1.0" : "HTTP/1.1",
+                         .connection = is_http10 || !request.keep_alive ? ConnectionHeader::kClose
+                                                                        : ConnectionHeader::kNone,
+                         .head_only = true,
+                         .is_stream = true});
+}
+
+std::string stream_piece(std::string_view text, const Request& request) {
+  if (request.version < 11) return std::string(text);
+  return fmt::format("{:x}\r\n{}\r\n", text.size(), text);
 }
 
 std::string serialize_error(const Response& response, std::int64_t unix_seconds) {

@@ -77,6 +77,12 @@ struct Response {
 /// Connection, body (none for HEAD, 1xx, 204 and 304). `unix_seconds` is for the Date header.
 [[nodiscard]] std::string serialize(const Response& response, const Request& request,
                                     std::int64_t unix_seconds);
+/// The head of a response whose body comes in pieces, each made by stream_piece(). Chunked, or for
+/// HTTP/1.0 up to the end of the connection.
+[[nodiscard]] std::string serialize_stream_head(const Response& response, const Request& request,
+                                                std::int64_t unix_seconds);
+/// One piece of that body; `text` is not empty.
+[[nodiscard]] std::string stream_piece(std::string_view text, const Request& request);
 /// The same where no request could be read (400, 431); always closes.
 [[nodiscard]] std::string serialize_error(const Response& response, std::int64_t unix_seconds);
 

@@ -134,10 +134,16 @@ void Connection::on_event(std::uint32_t events) {
   }
 }
 
+/// What it sends stays in the socket until somebody else has decided.
+bool Connection::waits_for_others() const {
+  return phase_ == Phase::kAnswer || phase_ == Phase::kAdmission || phase_ == Phase::kRefused ||
+         phase_ == Phase::kConnect;
+}
+
 void Connection::read_turn() {
   if (read_pause_.is_armed()) return;
   if (phase_ == Phase::kTunnel && tunnel_waits()) return;
-  if (phase_ == Phase::kAdmission || phase_ == Phase::kRefused || phase_ == Phase::kConnect) {
+  if (waits_for_others()) {
     // What it sends waits in the socket; but a client that is gone need not be asked about.
     if (saw_hangup_) close(CloseReason::kPeerClosed);
     return;
@@ -431,6 +437,7 @@ void Connection::consume(std::span<const std::uint8_t>& input) {
         tunnel_->send(input);
         input = {};
         return;
+      case Phase::kAnswer:
       case Phase::kAdmission:
       case Phase::kConnect:
       case Phase::kClosed:
@@ -464,6 +471,9 @@ bool Connection::consume_http(std::span<const std::uint8_t>& input) {
     begin_derp(*upgrade, input);
   } else if (asks_for_tunnel(request)) {
     begin_tunnel(request);
+  } else if (const auto page = shared_.http->slow_page(
+                 request, shared_.http->caller(request, peer_), listener_)) {
+    begin_slow_answer(*page, request);
   } else {
     answer(request);
   }
@@ -512,6 +522,43 @@ void Connection::reply(const http::Response& response, const http::Request& requ
   worker_.timers().arm(deadline_, scratch_.now + kHttpIdleTimeout);
   respond(http::serialize(response, request, HttpService::unix_seconds()),
           response.close || !request.keep_alive);
+}
+
+void Connection::begin_slow_answer(admin::SlowPage page, const http::Request& request) {
+  setup_->served_before = true;
+  setup_->ends_with_answer = !request.keep_alive || request.chunked || request.body_size != 0 ||
+                             (page == admin::SlowPage::kTraffic && request.version < 11);
+  // Until a login; the answer finds us by it.
+  set_identity({.id = shared_.directory.next_id(), .key = {}});
+  phase_ = Phase::kAnswer;
+  worker_.park(*this);
+  worker_.timers().arm(deadline_, scratch_.now + kHttpIdleTimeout);
+  if (shared_.debug_desk.ask({.id = id(), .worker = worker_.index()}, page, request)) return;
+  worker_.unpark(*this);
+  respond(http::serialize_error(http::text_error(503, "too many debug pages are under way"),
+                                HttpService::unix_seconds()),
+          /*close_after=*/true);
+}
+
+void Connection::take_answer(std::string_view bytes, bool is_last) {
+  if (phase_ != Phase::kAnswer) return;
+  // Whoever did not take the piece before gets no other: what waits for it stays bounded.
+  if (send_side_.stall(scratch_).blocked) return close(CloseReason::kTimeout);
+  constexpr std::size_t kPieceSize = 64 * 1024;
+  for (auto rest = as_bytes(bytes); !rest.empty();) {
+    const auto piece = rest.first(std::min(rest.size(), kPieceSize));
+    send_side_.send(piece, scratch_);
+    rest = rest.subspan(piece.size());
+  }
+  worker_.timers().arm(deadline_, scratch_.now + kHttpIdleTimeout);
+  if (!is_last) return;
+
+  worker_.unpark(*this);
+  phase_ = Phase::kHttp;
+  if (setup_->ends_with_answer || send_side_.stall(scratch_).blocked) return finish();
+  // What came meanwhile.
+  take_input({});
+  if (phase_ != Phase::kClosed) worker_.queue_again(*this);
 }
 
 void Connection::respond(const std::string& bytes, bool close_after) {
@@ -971,7 +1018,8 @@ void Connection::close(CloseReason reason) {
     worker_.announce_departure(key(), worker_.router().remove(*this));
   }
   leave_tunnel();
-  if (phase_ == Phase::kAdmission) worker_.unpark(*this);
+  if (phase_ == Phase::kAdmission || phase_ == Phase::kAnswer) worker_.unpark(*this);
+  if (phase_ == Phase::kAnswer) shared_.debug_desk.left(id());
   if (std::exchange(is_known_to_admission_, false)) shared_.admission.get()->left(id());
   phase_ = Phase::kClosed;
   slot_.release();
@@ -991,8 +1039,7 @@ void Connection::close(CloseReason reason) {
 
 void Connection::begin_shutdown() {
   if (phase_ == Phase::kClosed || phase_ == Phase::kFinishing) return;
-  if (phase_ == Phase::kAdmission || phase_ == Phase::kRefused || phase_ == Phase::kConnect)
-    return close(CloseReason::kShutdown);
+  if (waits_for_others()) return close(CloseReason::kShutdown);
   if (is_in_setup() && !send_side_.has_transport()) return close(CloseReason::kShutdown);
   finish();
 }

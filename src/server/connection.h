@@ -81,6 +81,8 @@ class Connection final : public relay::Client,
   /// As ClosePeer asks. Any worker, during a turn.
   void post_close();
 
+  /// A piece of the answer that this connection waits for.
+  void take_answer(std::string_view bytes, bool is_last);
   /// Admission has decided about this login.
   void take_verdict(const admission::Verdict& verdict);
   /// Has admission check this client, if it is one that came unchecked.
@@ -108,6 +110,7 @@ class Connection final : public relay::Client,
     kTlsHandshake,
     kHttp,       ///< Waits for a request head.
     kBody,       ///< Throws a request's body away.
+    kAnswer,     ///< Somebody else works on the answer; nothing is read meanwhile.
     kLogin,      ///< Waits for ClientInfo.
     kAdmission,  ///< Logged in as soon as admission says so; nothing is read meanwhile.
     kRelay,      ///< Logged in.
@@ -119,9 +122,10 @@ class Connection final : public relay::Client,
   };
   /// What only matters until login; freed then.
   struct Setup {
-    bool is_not_ideal = false;   ///< The client did not get the node it prefers.
-    bool saw_input = false;      ///< Bytes of TLS or HTTP have come.
-    bool served_before = false;  ///< A request was answered on this connection.
+    bool is_not_ideal = false;      ///< The client did not get the node it prefers.
+    bool saw_input = false;         ///< Bytes of TLS or HTTP have come.
+    bool served_before = false;     ///< A request was answered on this connection.
+    bool ends_with_answer = false;  ///< In kAnswer: closes behind it.
     http::BodySkipper body;
     http::Request connect_request;  ///< The one that waits for its tunnel.
     std::string proxy_header;       ///< Part of one, until the rest arrives.
@@ -139,6 +143,7 @@ class Connection final : public relay::Client,
   [[nodiscard]] Duration write_timeout() const;
 
   [[nodiscard]] Phase first_phase() const;
+  [[nodiscard]] bool waits_for_others() const;
   bool take_preamble(std::span<const std::uint8_t>& input);
   bool take_proxy_header(std::span<const std::uint8_t>& input);
   bool refuse_stray_proxy_header(std::span<const std::uint8_t> input);
@@ -151,6 +156,7 @@ class Connection final : public relay::Client,
   bool consume_body(std::span<const std::uint8_t>& input);
   void refuse_http(ErrorCode code);
   void answer(const http::Request& request);
+  void begin_slow_answer(admin::SlowPage page, const http::Request& request);
   void refuse_too_many();
   void reply(const http::Response& response, const http::Request& request);
   [[nodiscard]] bool asks_for_tunnel(const http::Request& request) const;

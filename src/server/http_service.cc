@@ -135,6 +135,15 @@ std::optional<admin::DerpUpgrade> HttpService::derp_upgrade(const http::Request&
   return admin::derp_upgrade(request, site_, admin_listener(listener));
 }
 
+std::optional<admin::SlowPage> HttpService::slow_page(const http::Request& request,
+                                                      const Caller& caller,
+                                                      ListenerKind listener) const {
+  const std::string ip = caller.address.ip_text();
+  return admin::slow_page(
+      request, site_,
+      {.listener = admin_listener(listener), .peer_ip = ip, .forwarded = caller.forwarded});
+}
+
 http::Response HttpService::respond(const http::Request& request, const Caller& caller,
                                     ListenerKind listener) const {
   const std::string ip = caller.address.ip_text();

@@ -38,6 +38,11 @@ class HttpService {
   [[nodiscard]] std::optional<admin::DerpUpgrade> derp_upgrade(const http::Request& request,
                                                                ListenerKind listener) const;
 
+  /// Whether `request` asks for a page that takes time, and may have it.
+  [[nodiscard]] std::optional<admin::SlowPage> slow_page(const http::Request& request,
+                                                         const Caller& caller,
+                                                         ListenerKind listener) const;
+
   /// The answer to any other request.
   [[nodiscard]] http::Response respond(const http::Request& request, const Caller& caller,
                                        ListenerKind listener) const;

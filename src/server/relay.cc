@@ -200,6 +200,7 @@ void Relay::stop() {
   for (const auto& worker : shared_->workers) worker->post_stop();
   for (const auto& worker : shared_->workers) worker->join();
   shared_->admission.stop();
+  shared_->debug_desk.stop();
   for (const auto& worker : shared_->workers) worker->drop_posted();
   monitor_.reset();
   main_.reset();

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -25,6 +26,7 @@
 #include "server/bootstrap_dns.h"
 #include "server/connect_tunnel.h"
 #include "server/connection_limits.h"
+#include "server/debug_desk.h"
 #include "server/reload.h"
 
 namespace detour::server {
@@ -98,12 +100,14 @@ class Shared {
   std::vector<std::unique_ptr<Worker>> workers;
   AdmissionLink admission{*this};
   const std::unique_ptr<Surveyor> surveyor;
+  DebugDesk debug_desk{*this};
 
   ConnectionLimits
       limits;  ///< Counts connections that are accepted and not closed, on all listeners.
   std::uint64_t descriptors_for_connections = 0;
   std::atomic<std::uint64_t> mesh_links{0};  ///< To keep up, without one to ourselves.
   const TimePoint started_at = Clock::now();
+  const std::chrono::system_clock::time_point started_wall = std::chrono::system_clock::now();
 
   /// How fast each client may send; for logins from now on.
   [[nodiscard]] relay::ReceiveRate receive_rate() const;

@@ -91,6 +91,8 @@ std::shared_ptr<admin::RelayStatus> Surveyor::survey() {
 void Surveyor::fill_in(admin::RelayStatus& status) const {
   status.at = std::chrono::system_clock::now();
   status.now = Clock::now();
+  status.started_at = shared_.started_at;
+  status.started_wall = shared_.started_wall;
   status.version = shared_.config.version;
   status.public_key = shared_.public_key.typed();
   status.hostname = shared_.config.hostname;

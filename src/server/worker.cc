@@ -100,6 +100,13 @@ void Worker::post_verdict(relay::ClientId id, admission::Verdict verdict) {
   });
 }
 
+void Worker::post_answer(relay::ClientId id, std::string bytes, bool is_last) {
+  mailbox_.post([this, id, bytes = std::move(bytes), is_last] {
+    const auto found = parked_.find(id);
+    if (found != parked_.end()) found->second->take_answer(bytes, is_last);
+  });
+}
+
 void Worker::post_cut_off(relay::ClientId id) {
   mailbox_.post([this, id] {
     for (relay::Client* const client : shared_.directory.find_ids({id}))

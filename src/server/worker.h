@@ -59,6 +59,9 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
                        ConnectionLimits::Slot slot);
   /// Whether a parked login may come in; any thread. Nothing happens if it is gone.
   void post_verdict(relay::ClientId id, admission::Verdict verdict);
+  /// A piece of the answer that a parked connection waits for; any thread. Nothing happens if it is
+  /// gone.
+  void post_answer(relay::ClientId id, std::string bytes, bool is_last);
   /// A client may not stay; any thread.
   void post_cut_off(relay::ClientId id);
   /// Has admission check all clients that came while it did not; any thread.
@@ -108,7 +111,7 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   static void wake_watchers(const relay::Directory::Woken& woken);
   [[nodiscard]] std::vector<relay::WatchEvent>& watch_events() { return watch_events_; }
   [[nodiscard]] ByteBuffer& watch_frames() { return watch_frames_; }
-  /// Keeps a login until admission has decided; unpark() when it ends before.
+  /// Keeps a connection that waits for admission or an answer; unpark() when it ends before.
   void park(Connection& connection) { parked_.emplace(connection.id(), &connection); }
   void unpark(Connection& connection) { parked_.erase(connection.id()); }
   /// Takes a closed connection for destruction at the end of the turn.

@@ -77,6 +77,27 @@ TEST(Serialize, SaysWhatHappensToTheConnection) {
   }
 }
 
+TEST(SerializeStreamHead, LeavesTheLengthOutAndSaysHowTheBodyComes) {
+  Response response;
+  response.with("Content-Type", "text/plain");
+  Request request;
+  request.method = "GET";
+  const std::string chunked = serialize_stream_head(response, request, 0);
+  EXPECT_TRUE(chunked.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n")) << chunked;
+  EXPECT_TRUE(chunked.contains("\r\nTransfer-Encoding: chunked\r\n")) << chunked;
+  EXPECT_FALSE(chunked.contains("Content-Length")) << chunked;
+  EXPECT_FALSE(chunked.contains("Connection")) << chunked;
+  EXPECT_TRUE(chunked.ends_with("\r\n\r\n")) << chunked;
+  EXPECT_EQ(stream_piece("0123456789abcdef", request), "10\r\n0123456789abcdef\r\n");
+
+  request.version = 10;
+  const std::string plain = serialize_stream_head(response, request, 0);
+  EXPECT_TRUE(plain.starts_with("HTTP/1.0 200 OK\r\n")) << plain;
+  EXPECT_FALSE(plain.contains("Transfer-Encoding")) << plain;
+  EXPECT_TRUE(plain.contains("\r\nConnection: close\r\n")) << plain;
+  EXPECT_EQ(stream_piece("text", request), "text");
+}
+
 TEST(Serialize, LetsNoValueBeginAHeaderOfItsOwn) {
   Response response;
   response.with("Location", std::string("https://a\r\nSet-Cookie: b\n\0c", 27));

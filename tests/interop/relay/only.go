@@ -34,6 +34,8 @@ var detourOnly = map[string]string{
 	"CONNECT leads to names alone":                                "v1.102 takes whatever ends in .tailscale.com: of an IPv6 address with such a zone it connects to the address",
 	"one direction of a tunnel may end alone":                     "v1.102 closes both as soon as one ends",
 	"the number of tunnels is bounded":                            "v1.102 has no bound",
+	"clients are listed":                                          "/debug/clients/ came with v1.104",
+	"streams of traffic are bounded":                              "v1.102 starts a process every two seconds for each reader, however many there are",
 	"app names are checked":                                       "since v1.104 AppName is at most 32 bytes of printable ASCII, or the login is refused; v1.102 takes anything",
 }
 
