@@ -14,6 +14,7 @@
 #include "cli/netcheck.h"
 #include "cli/ping.h"
 #include "cli/serve.h"
+#include "cli/status.h"
 #include "cli/subcommand.h"
 #include "cli/version.h"
 #include "config/command_line.h"
@@ -33,6 +34,10 @@ int run_version(const Call&) {
 constexpr std::array kSubcommands = std::to_array<Subcommand>({
     {"serve", "Run the relay: DERP over TLS, and STUN", run_serve},
     {"config", "Print every setting of a relay, and where each value is from", run_config},
+    {"status", "Say how the relay that runs here is doing", run_status},
+    {"top", "Watch the busiest clients of the relay that runs here", run_top},
+    {"kick", "Close all connections of a client", run_kick},
+    {"drain", "Let the clients of the relay go one after another, and end it", run_drain},
     {"ping", "Relay packets between two throw-away clients, and time them", run_ping},
     {"doctor", "Find out why a relay does not work, and what mends it", run_doctor},
     {"map", "Write a DERP map for a policy file or Headscale, merge several, or check one",

@@ -1,6 +1,7 @@
 #include "cli/run_relay.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
@@ -33,6 +34,8 @@ void announce(const config::Config& config, const Identity& identity, const serv
   for (const auto& line : announcement_lines(announcement)) log.info(line);
   if (const auto metrics = relay.metrics_address())
     log.info(fmt::format("metrics on http://{}/metrics", metrics->text()));
+  if (const auto control = relay.control_socket(); !control.empty())
+    log.info(fmt::format("control socket {}", control));
   // derper prints nothing on standard output, and what reads that of ours would be surprised.
   if (config.personality == config::Personality::kDerper) return;
   std::fputs(announcement_text(announcement).c_str(), stdout);
@@ -67,7 +70,9 @@ int run_relay(const config::Config& config, const Identity& identity, const Serv
                             .mesh_key = identity.mesh_key,
                             .certificate = identity.certificate ? &*identity.certificate : nullptr,
                             .map = std::move(*map),
-                            .log = &log});
+                            .log = &log,
+                            // The main thread waits for signals, and ends the relay by this one.
+                            .on_drained = [] { ::kill(::getpid(), SIGTERM); }});
   if (!relay) {
     log_lines(log, LogLevel::kError, relay.error());
     return config::kExitFatal;

@@ -128,7 +128,9 @@ struct Config {
   // A listener of its own for /metrics, /healthz, /readyz; nullopt = none.
   std::optional<ListenAddress> metrics_listen;
   std::string metrics_token_file;  ///< Bearer token for /metrics; empty = none asked for.
-  bool dev = false;                ///< derper's -dev.
+  /// Unix socket for `detour status` and its like: a path, "auto" or "off".
+  std::string control_socket = "off";
+  bool dev = false;  ///< derper's -dev.
 
   std::uint32_t workers = 1;                               ///< 1 to kWorkersMax.
   Duration tcp_keepalive_time = std::chrono::minutes(10);  ///< Zero = no keepalive probes.

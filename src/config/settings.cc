@@ -489,6 +489,16 @@ constexpr std::array kTable = std::to_array<SettingRow>({
      .group = Group::kWatching,
      .help = "file with the bearer token that /metrics of --metrics-listen asks for",
      .reloadable = true},
+    {.name = "control-socket",
+     .kind = Kind::kText,
+     .field = &Config::control_socket,
+     .group = Group::kWatching,
+     .help = "Unix socket on which `detour status`, `top`, `kick` and `drain` reach the relay; off "
+             "is none",
+     .help_default = "/run/detour/detour.sock where /run/detour can be written, else detour.sock "
+                     "beside the key file",
+     .fallback = "auto",
+     .derper_fallback = "off"},
     {.name = "disable-rtt-stats",
      .kind = Kind::kSwitch,
      .field = &Config::disable_rtt_stats,

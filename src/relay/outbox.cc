@@ -88,6 +88,13 @@ void Outbox::add_keep_alive(Client& destination) {
   append(batch_with_room(destination, derp::kKeepAliveFrame.size()), derp::kKeepAliveFrame);
 }
 
+void Outbox::add_restarting(Client& destination, std::chrono::milliseconds reconnect_in,
+                            std::chrono::milliseconds try_for) {
+  const auto frame = derp::encode_restarting(static_cast<std::uint32_t>(reconnect_in.count()),
+                                             static_cast<std::uint32_t>(try_for.count()));
+  append(batch_with_room(destination, frame.size()), frame);
+}
+
 void Outbox::append(FrameBatch& batch, std::span<const std::uint8_t> bytes) {
   std::memcpy(batch.block.data() + batch.size, bytes.data(), bytes.size());
   batch.size += bytes.size();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -70,6 +71,9 @@ class Outbox {
   void add_peer_gone(Client& destination, const crypto::NodePublic& peer,
                      derp::PeerGoneReason reason);
   void add_keep_alive(Client& destination);
+  /// Tells a client that the relay ends: to come back after so long, and to try for so long.
+  void add_restarting(Client& destination, std::chrono::milliseconds reconnect_in,
+                      std::chrono::milliseconds try_for);
 
   /// Delivers everything gathered. Call once at the end of a turn, while still online.
   void flush();

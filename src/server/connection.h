@@ -57,6 +57,7 @@ class Connection final : public relay::Client,
     kTimeout,
     kWriteTimeout,
     kMeshPeer,  ///< A mesh peer asked for it (ClosePeer).
+    kOperator,  ///< `detour kick`.
     kShutdown,
   };
   /// Ends the connection and hands it to the worker for destruction. Safe to call twice.
@@ -92,6 +93,7 @@ class Connection final : public relay::Client,
   /// does.
   void begin_shutdown();
 
+  [[nodiscard]] bool is_logged_in() const { return phase_ == Phase::kRelay; }
   [[nodiscard]] bool is_closed() const { return phase_ == Phase::kClosed; }
   /// Not logged in yet: its turns are rationed, because they cost as much as dozens of packets.
   [[nodiscard]] bool is_in_setup() const { return phase_ < Phase::kRelay; }

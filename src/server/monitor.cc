@@ -50,10 +50,12 @@ std::expected<std::unique_ptr<Monitor>, std::string> Monitor::start(
   const auto parsed = net::SocketAddress::parse(address.host, address.port);
   if (!parsed)
     return std::unexpected(fmt::format("metrics address {:?} is not an IP address", address.host));
-  auto server = SideServer::start(
-      {.address = *parsed, .answer = [self = monitor.get()](const http::Request& request) {
-         return self->answer(request);
-       }});
+  auto server =
+      SideServer::start({.address = *parsed,
+                         .answer = [self = monitor.get()](const http::Request& request,
+                                                          const net::SocketAddress& /*peer*/) {
+                           return self->answer(request);
+                         }});
   if (!server) return std::unexpected(server.error());
   monitor->server_ = std::move(*server);
   return monitor;
@@ -107,6 +109,7 @@ std::optional<std::string> Monitor::unhealthy() {
 
 std::optional<std::string> Monitor::unready() const {
   if (stopping_.load()) return "the relay is stopping";
+  if (shared_.drain.is_on()) return "the relay is draining: its clients are told to go elsewhere";
   if (shared_.limits.connections() >= shared_.descriptors_for_connections)
     return "out of file descriptors: new connections have to wait";
   if (shared_.certificates) return shared_.certificates->unready();

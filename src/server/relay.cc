@@ -9,6 +9,7 @@
 #include "config/rate_config.h"
 #include "net/socket.h"
 #include "server/certificates.h"
+#include "server/control.h"
 #include "server/http_service.h"
 #include "server/monitor.h"
 #include "server/shared.h"
@@ -178,6 +179,10 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
             shared.log.error(read.error() + "; the token stays as it was");
         });
   }
+  auto control = Control::start(shared);
+  if (!control) return std::unexpected(control.error());
+  relay->control_ = std::move(*control);
+  shared.drain.set_up({relay->main_.get(), relay->http_.get()}, std::move(options.on_drained));
   // Before the workers, which ask it how the certificates are doing; an authority that comes at
   // once waits in the backlog of the listener.
   if (shared.certificates) shared.certificates->start(options.certificate);
@@ -194,6 +199,7 @@ Relay::~Relay() {
 void Relay::stop() {
   if (monitor_) monitor_->begin_stop();
   shared_->surveyor->begin_stop();
+  shared_->drain.stop();
   shared_->bootstrap_dns.stop();
   // What it waits for may take longer; the destructor sees its end.
   if (shared_->certificates) shared_->certificates->request_stop();
@@ -203,6 +209,7 @@ void Relay::stop() {
   shared_->debug_desk.stop();
   for (const auto& worker : shared_->workers) worker->drop_posted();
   monitor_.reset();
+  control_.reset();
   main_.reset();
   http_.reset();
   stun_.reset();
@@ -238,6 +245,10 @@ std::shared_ptr<const admin::RelayStatus> Relay::status(Duration max_age) const 
 void Relay::release_spare_memory() {
   shared_->block_depot.drop_unused();
   for (const auto& worker : shared_->workers) worker->post_release_spare();
+}
+
+std::string Relay::control_socket() const {
+  return control_ ? control_->path() : std::string();
 }
 
 std::string Relay::metrics_text() const {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,7 @@
 
 namespace detour::server {
 
+class Control;
 class Monitor;
 class Shared;
 
@@ -38,6 +40,9 @@ class Relay {
     /// For tests: where CONNECT leads (-ace), whatever allowed target is asked for.
     std::optional<net::SocketAddress> divert_tunnels_to{};
     Log* log = nullptr;  ///< Must outlive the relay.
+    /// Called on a thread of the relay when a drain is over; has to see to it that stop() is
+    /// called.
+    std::function<void()> on_drained{};
   };
 
   /// Binds everything and starts the workers. On failure nothing is left running; the text says
@@ -75,6 +80,9 @@ class Relay {
   /// Frees the buffers that nobody used since the last call; for once in a while. Any thread.
   void release_spare_memory();
 
+  /// The control socket; empty when there is none.
+  [[nodiscard]] std::string control_socket() const;
+
   /// Derper's metrics as /debug/varz gives them.
   [[nodiscard]] std::string metrics_text() const;
 
@@ -86,6 +94,7 @@ class Relay {
   net::UniqueFd stun_;
   std::unique_ptr<Shared> shared_;
   std::unique_ptr<Monitor> monitor_;
+  std::unique_ptr<Control> control_;
 };
 
 }  // namespace detour::server

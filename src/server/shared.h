@@ -27,6 +27,7 @@
 #include "server/connect_tunnel.h"
 #include "server/connection_limits.h"
 #include "server/debug_desk.h"
+#include "server/drain.h"
 #include "server/reload.h"
 
 namespace detour::server {
@@ -101,6 +102,7 @@ class Shared {
   AdmissionLink admission{*this};
   const std::unique_ptr<Surveyor> surveyor;
   DebugDesk debug_desk{*this};
+  Drain drain{*this};
 
   ConnectionLimits
       limits;  ///< Counts connections that are accepted and not closed, on all listeners.

@@ -33,7 +33,8 @@ bool would_block() {
 /// One connection: reads a request, writes the answer, waits for the peer to close.
 class SideServer::Client {
  public:
-  Client(net::UniqueFd fd, TimePoint deadline) : fd_(std::move(fd)), deadline_(deadline) {}
+  Client(net::UniqueFd fd, const net::SocketAddress& peer, TimePoint deadline)
+      : fd_(std::move(fd)), peer_(peer), deadline_(deadline) {}
 
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] TimePoint deadline() const { return deadline_; }
@@ -60,7 +61,9 @@ class SideServer::Client {
       output_ = http::serialize_error(http::text_error(status, http::reason_phrase(status)),
                                       unix_seconds());
     } else if (*parsed) {
-      http::Response response = options.answer((*parsed)->request);
+      const auto refused = options.refuse ? options.refuse(fd_.get()) : std::nullopt;
+      http::Response response =
+          refused ? http::text_error(403, *refused) : options.answer((*parsed)->request, peer_);
       response.close = true;
       output_ = http::serialize(response, (*parsed)->request, unix_seconds());
     } else {
@@ -87,6 +90,7 @@ class SideServer::Client {
   }
 
   net::UniqueFd fd_;
+  net::SocketAddress peer_;
   TimePoint deadline_;
   std::string input_;   ///< At most http::kRequestHeadMax and one read more.
   std::string output_;  ///< What is left of the answer.
@@ -134,9 +138,13 @@ class SideServer::Loop {
   }
 
   void accept() {
-    net::UniqueFd fd(::accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    sockaddr_storage storage{};
+    socklen_t size = sizeof storage;
+    net::UniqueFd fd(::accept4(listener_, reinterpret_cast<sockaddr*>(&storage), &size,
+                               SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (fd) {
-      clients_.push_back(std::make_unique<Client>(std::move(fd), Clock::now() + options_.timeout));
+      clients_.push_back(std::make_unique<Client>(std::move(fd), net::SocketAddress::from(storage),
+                                                  Clock::now() + options_.timeout));
     } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
       // The listener stays readable: a pause keeps this thread from spinning until there is room.
       pollfd stop{.fd = stop_, .events = POLLIN, .revents = 0};
@@ -153,9 +161,13 @@ class SideServer::Loop {
 
 std::expected<std::unique_ptr<SideServer>, std::string> SideServer::start(Options options) {
   std::unique_ptr<SideServer> server(new SideServer);
-  auto listener = net::listen_tcp(options.address, {});
-  if (!listener) return std::unexpected(listener.error());
-  server->listener_ = std::move(*listener);
+  if (options.listener) {
+    server->listener_ = std::move(options.listener);
+  } else {
+    auto listener = net::listen_tcp(options.address, {});
+    if (!listener) return std::unexpected(listener.error());
+    server->listener_ = std::move(*listener);
+  }
   server->stop_ = net::UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!server->stop_) return std::unexpected("cannot watch sockets: out of descriptors");
   server->thread_ = std::thread(

@@ -5,6 +5,7 @@
 #include <expected>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -24,11 +25,15 @@ class SideServer {
   static constexpr std::size_t kConnectionsMax = 16;
 
   struct Options {
-    net::SocketAddress address;
+    net::SocketAddress address;  ///< Not used when there is a listener.
+    /// A listening socket that does not block, of any family.
+    net::UniqueFd listener{};
+    /// Whether a new connection may ask; the text is the answer (403) to those that may not.
+    std::function<std::optional<std::string>(int fd)> refuse{};
     /// From accept to the last byte of the answer.
     Duration timeout = std::chrono::seconds(10);
     /// Called on the server's thread; other requests wait meanwhile.
-    std::function<http::Response(const http::Request&)> answer;
+    std::function<http::Response(const http::Request&, const net::SocketAddress& peer)> answer;
   };
 
   /// Binds and starts the thread. The text says what could not be bound, and what to do.

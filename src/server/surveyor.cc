@@ -100,6 +100,10 @@ void Surveyor::fill_in(admin::RelayStatus& status) const {
   status.workers = shared_.workers.size();
   status.connections = shared_.limits.connections();
   status.totals = shared_.http->snapshot();
+  if (shared_.drain.is_on()) {
+    status.state = "draining";
+    status.drain_left = shared_.drain.left();
+  }
   if (stopping_.load()) status.state = "stopping";
   if (shared_.certificates) {
     status.unready = shared_.certificates->unready().value_or("");

@@ -22,6 +22,12 @@ constexpr std::size_t kGatheredBytes = 192 * 1024;
 constexpr std::size_t kSetupStepsPerTurn = 4;
 /// Clients that one turn tells a survey of: about a tenth of a millisecond.
 constexpr std::size_t kSurveyedPerTurn = 64;
+/// A drain lets clients go in steps of this length.
+constexpr Duration kDrainStep = std::chrono::milliseconds(50);
+/// What clients are told to do when they are let go: to come back after a moment, elsewhere or to
+/// what is started in our place.
+constexpr std::chrono::milliseconds kReconnectIn{1000};
+constexpr std::chrono::milliseconds kReconnectFor{10'000};
 /// PeerGone notices sent in one turn.
 constexpr std::size_t kDeparturesPerTurn = 64;
 
@@ -159,6 +165,17 @@ void Worker::post_close(relay::ClientId id) {
     for (relay::Client* const client : shared_.directory.find_ids({id}))
       static_cast<Connection*>(client)->close(Connection::CloseReason::kMeshPeer);
   });
+}
+
+void Worker::post_kick(relay::ClientId id) {
+  mailbox_.post([this, id] {
+    for (relay::Client* const client : shared_.directory.find_ids({id}))
+      static_cast<Connection*>(client)->close(Connection::CloseReason::kOperator);
+  });
+}
+
+void Worker::post_drain(TimePoint end) {
+  mailbox_.post([this, end] { begin_drain(end); });
 }
 
 // --- The loop
@@ -388,11 +405,53 @@ void Worker::bury_the_dead() {
   });
 }
 
+void Worker::stop_listening() {
+  acceptors_.clear();
+  if (stun_) poller_.remove(stun_->fd());
+  stun_.reset();
+}
+
+// --- Draining
+// -------------------------------------------------------------------------------------
+
+void Worker::begin_drain(TimePoint end) {
+  if (stopping_ || drain_) return;
+  stop_listening();
+  shared_.drain.stopped_listening();
+  drain_ = DrainState{.begin = scratch_.now, .end = end};
+  for (Connection* connection = connections_; connection != nullptr; connection = connection->next)
+    if (connection->is_logged_in()) ++drain_->clients;
+  on_drain_timer(scratch_.now);
+}
+
+void Worker::on_drain_timer(TimePoint now) {
+  // How many may still be here: all at the beginning, none at the end.
+  const auto length = std::chrono::duration<double>(drain_->end - drain_->begin).count();
+  const auto left = std::chrono::duration<double>(drain_->end - now).count();
+  const double share = length <= 0 ? 0 : std::clamp(left / length, 0.0, 1.0);
+  std::size_t may_stay = static_cast<std::size_t>(share * static_cast<double>(drain_->clients));
+  std::vector<Connection*> leaving;
+  for (Connection* connection = connections_; connection != nullptr;
+       connection = connection->next) {
+    if (!connection->is_logged_in()) continue;
+    if (may_stay != 0) {
+      --may_stay;
+      continue;
+    }
+    leaving.push_back(connection);
+  }
+  for (Connection* const connection : leaving)
+    outbox_.add_restarting(*connection, kReconnectIn, kReconnectFor);
+  outbox_.flush();
+  for (Connection* const connection : leaving) connection->begin_shutdown();
+  timers_.arm(drain_timer_, now + kDrainStep);
+}
+
 void Worker::begin_stop() {
   if (std::exchange(stopping_, true)) return;
   stop_deadline_ = scratch_.now + kStopTimeout;
-  acceptors_.clear();
-  if (stun_) poller_.remove(stun_->fd());
+  stop_listening();
+  timers_.disarm(drain_timer_);
   departures_.clear();
   for (const auto& connector : mesh_connectors_) connector->stop();
   for (Connection* connection = connections_; connection != nullptr;) {

@@ -18,6 +18,7 @@
 #include "server/acceptor.h"
 #include "server/connection.h"
 #include "server/gather_pause.h"
+#include "server/member_timer.h"
 #include "server/mesh_connector.h"
 #include "server/send_side.h"
 #include "server/shared.h"
@@ -79,6 +80,11 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   void post_watch_events(relay::ClientId id);
   /// A client of this worker is to be closed for a mesh peer; any thread.
   void post_close(relay::ClientId id);
+  /// The same for the operator.
+  void post_kick(relay::ClientId id);
+  /// Takes no new connection any more, and lets the clients go one after another until `end`; any
+  /// thread.
+  void post_drain(TimePoint end);
 
   [[nodiscard]] const metrics::WorkerCounters& counters() const { return scratch_.counters; }
   [[nodiscard]] std::uint64_t connection_count() const {
@@ -142,6 +148,9 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   void run_departures();
   void run_watch_queue();
   void begin_stop();
+  void stop_listening();
+  void begin_drain(TimePoint end);
+  void on_drain_timer(TimePoint now);
   void bury_the_dead();
   /// Whether something waits for the next turn.
   [[nodiscard]] bool has_work() const;
@@ -174,6 +183,14 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   ByteBuffer watch_frames_;
   std::minstd_rand jitter_;
   std::optional<Walk> walk_;
+
+  struct DrainState {
+    TimePoint begin;
+    TimePoint end;
+    std::size_t clients = 0;  ///< When it began.
+  };
+  std::optional<DrainState> drain_;
+  MemberTimer<Worker, &Worker::on_drain_timer> drain_timer_{*this};
 
   GatherPause gather_pause_;
   bool stopping_ = false;

@@ -22,15 +22,15 @@ using test::says;
 constexpr timeval kPatience{.tv_sec = 30, .tv_usec = 0};
 
 std::unique_ptr<SideServer> serve(Duration timeout = seconds(30)) {
-  auto server = SideServer::start({.address = *net::SocketAddress::parse("127.0.0.1", 0),
-                                   .timeout = timeout,
-                                   .answer = [](const http::Request& request) {
-                                     http::Response response;
-                                     response.body = "you asked for " + request.target + "\n";
-                                     if (request.path == "/long")
-                                       response.body.assign(8 << 20, 'x');
-                                     return response;
-                                   }});
+  auto server = SideServer::start(
+      {.address = *net::SocketAddress::parse("127.0.0.1", 0),
+       .timeout = timeout,
+       .answer = [](const http::Request& request, const net::SocketAddress& /*peer*/) {
+         http::Response response;
+         response.body = "you asked for " + request.target + "\n";
+         if (request.path == "/long") response.body.assign(8 << 20, 'x');
+         return response;
+       }});
   EXPECT_TRUE(server.has_value()) << (server ? "" : server.error());
   return std::move(*server);
 }
@@ -147,9 +147,9 @@ TEST(SideServer, EndsAtOnceWhoeverIsConnected) {
 
 TEST(SideServer, SaysWhatCannotBeBound) {
   const auto first = serve();
-  const auto second =
-      SideServer::start({.address = first->address(),
-                         .answer = [](const http::Request&) { return http::Response{}; }});
+  const auto second = SideServer::start(
+      {.address = first->address(),
+       .answer = [](const http::Request&, const net::SocketAddress&) { return http::Response{}; }});
   ASSERT_FALSE(second.has_value());
   EXPECT_TRUE(says(second.error(), "Address already in use"));
 }

@@ -645,6 +645,13 @@ func (r *Relay) ExitError() error {
 	return r.waitErr
 }
 
+// ExpectEnd says that the relay may end by itself from now on.
+func (r *Relay) ExpectEnd() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expected = true
+}
+
 // Signal sends a signal. The relay's end is not an error from then on.
 func (r *Relay) Signal(s os.Signal) {
 	r.mu.Lock()
