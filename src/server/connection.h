@@ -97,6 +97,8 @@ class Connection final : public relay::Client,
   [[nodiscard]] bool is_closed() const { return phase_ == Phase::kClosed; }
   /// Not logged in yet: its turns are rationed, because they cost as much as dozens of packets.
   [[nodiscard]] bool is_in_setup() const { return phase_ < Phase::kRelay; }
+  /// In setup, and has had its first turn: the dear part of its handshake is done.
+  [[nodiscard]] bool has_begun_setup() const { return setup_ && setup_->saw_input; }
   [[nodiscard]] const net::SocketAddress& peer() const { return peer_; }
   [[nodiscard]] SendSide& send_side() { return send_side_; }
 

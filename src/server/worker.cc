@@ -191,8 +191,10 @@ void Worker::run() {
   run_survey();
   for (Connection* const connection : again_) connection->is_queued = false;
   for (Connection* const connection : setup_) connection->is_queued = false;
+  for (Connection* const connection : begun_setup_) connection->is_queued = false;
   again_.clear();
   setup_.clear();
+  begun_setup_.clear();
   bury_the_dead();
   shared_.quiescence.collect();
 }
@@ -226,8 +228,8 @@ void Worker::turn() {
 }
 
 bool Worker::has_work() const {
-  return !again_.empty() || !setup_.empty() || !departures_.empty() || !watch_queue_.empty() ||
-         walk_.has_value();
+  return !again_.empty() || !setup_.empty() || !begun_setup_.empty() || !departures_.empty() ||
+         !watch_queue_.empty() || walk_.has_value();
 }
 
 std::optional<Duration> Worker::wait_limit() const {
@@ -260,11 +262,16 @@ void Worker::run_again_queue() {
   again_now_.clear();
 }
 
+/// In a storm of logins, those that have begun go first: in the order of arrival all handshakes
+/// would go on in step, none would be done for long, and all would run out of time together. One
+/// step of a turn belongs to a newcomer, so that nobody can keep them out.
 void Worker::run_setup_queue() {
-  std::size_t steps = kSetupStepsPerTurn;
-  while (steps-- != 0 && !setup_.empty()) {
-    Connection* const connection = setup_.front();
-    setup_.pop_front();
+  for (std::size_t step = 0; step != kSetupStepsPerTurn; ++step) {
+    const bool begins = begun_setup_.empty() || (step == 0 && !setup_.empty());
+    std::deque<Connection*>& queue = begins ? setup_ : begun_setup_;
+    if (queue.empty()) return;
+    Connection* const connection = queue.front();
+    queue.pop_front();
     connection->is_queued = false;
     if (!connection->is_closed()) connection->read_turn();
   }
@@ -369,7 +376,7 @@ void Worker::adopt(net::UniqueFd fd, net::SocketAddress peer, ListenerKind liste
 
 void Worker::queue_setup(Connection& connection) {
   if (std::exchange(connection.is_queued, true)) return;
-  setup_.push_back(&connection);
+  (connection.has_begun_setup() ? begun_setup_ : setup_).push_back(&connection);
 }
 
 void Worker::queue_again(Connection& connection) {

@@ -173,7 +173,8 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   std::unordered_map<relay::ClientId, Connection*> parked_;
   std::vector<Connection*> again_;
   std::vector<Connection*> again_now_;
-  std::deque<Connection*> setup_;
+  std::deque<Connection*> setup_;        ///< Whose setup begins.
+  std::deque<Connection*> begun_setup_;  ///< Whose setup has begun.
   std::vector<Connection*> dead_;
   std::deque<Departed> departures_;
   std::vector<relay::ClientId> watch_queue_;
