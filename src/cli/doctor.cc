@@ -14,13 +14,16 @@
 #include <vector>
 
 #include "cli/arguments.h"
+#include "cli/control_client.h"
 #include "cli/relay_key.h"
 #include "cli/terminal.h"
 #include "cli/version.h"
 #include "config/address.h"
+#include "config/control_socket.h"
 #include "crypto/keys.h"
 #include "doctor/check_server.h"
 #include "doctor/derp_map.h"
+#include "doctor/judge_status.h"
 #include "doctor/probe_relay.h"
 #include "doctor/report.h"
 #include "doctor/target.h"
@@ -170,6 +173,21 @@ bool names_port(std::string_view text) {
   return text.find(':') != std::string_view::npos && text.find(':') == text.rfind(':');
 }
 
+/// What the running relay says of its clients' paths, where this user may ask it.
+void check_status(const doctor::ServerConfiguration& found, doctor::Report& report) {
+  if (!found.process || !found.parsed) return;
+  const auto socket = config::control_socket_of(found.parsed->config);
+  if (socket.path.empty()) return;
+  report.doing("the relay's own status");
+  const auto answer = ask_relay(socket.path, "GET", "/status");
+  if (!answer) {
+    report.add(doctor::State::kInfo, "D27", "no-status",
+               "the relay was not asked how its clients fare: " + answer.error());
+    return;
+  }
+  for (auto& finding : doctor::judge_status(answer->body)) report.add(std::move(finding));
+}
+
 /// Looks at this machine. Gives an error in the arguments.
 std::optional<std::string> check_this_machine(const Call& call, const Arguments& args,
                                               const doctor::ProbeOptions& options,
@@ -195,6 +213,7 @@ std::optional<std::string> check_this_machine(const Call& call, const Arguments&
   const auto found = doctor::find_configuration(check);
   if (!found) return found.error();
   doctor::check_server(check, *found, report);
+  check_status(*found, report);
   return std::nullopt;
 }
 

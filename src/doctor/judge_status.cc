@@ -107,8 +107,8 @@ void judge_paths(const Json& status, std::vector<Finding>* findings) {
 }
 
 void judge_pairs(const Json& status, std::vector<Finding>* findings) {
-  const double seconds = number(status, "pairsSeconds");
-  if (seconds <= 0) return;
+  // A burst right behind the start is not judged as if it went on.
+  const double seconds = std::max(number(status, "pairsSeconds"), kPairSecondsMin);
   for (const Json& pair : list(status, "pairs")) {
     if (!pair.is_object()) continue;
     const double bits = (number(pair, "bytesFromA") + number(pair, "bytesFromB")) * 8 / seconds;

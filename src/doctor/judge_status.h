@@ -13,6 +13,8 @@ inline constexpr double kJudgedBytesMin = 1e6;
 inline constexpr double kRetransmittedShareMax = 0.05;
 /// More packets than this, as a share, were dropped because a client did not take them in time.
 inline constexpr double kDroppedShareMax = 0.01;
+/// Over at least this long.
+inline constexpr double kPairSecondsMin = 10;
 /// What a pair has to relay before a peer relay is worth a thought, in bits per second.
 inline constexpr double kHeavyPairBits = 2e6;
 

@@ -46,7 +46,7 @@ TEST(JudgeStatus, SaysOnlyWhatTheStatusShows) {
        ""},
       {"a pair that talks", with_pair(2.4e6, 10), ""},
       {"a pair that talks a lot", with_pair(2.6e6, 10), "INFO D33 heavy-pair;"},
-      {"no time", with_pair(2.6e6, 0), ""},
+      {"a burst that just began", with_pair(2.4e6, 0.1), ""},
       {"not JSON", "offline", ""},
       {"other JSON", R"([1, {"clients": 3}])", ""},
       {"odd members", R"({"clients": [3, {"tcp": 4, "dropped": []}], "pairs": {}})", ""},

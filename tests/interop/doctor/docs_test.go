@@ -25,6 +25,7 @@ var withoutTest = map[string]string{
 	"D19 loss":             "TCP forbids it but to the relay itself",
 	"D19 order":            "TCP forbids it but to the relay itself",
 	"D25 conflict":         "is seen by its exit status: TestMapsAreMerged",
+	"D27 loss":             "TCP forbids it on the loopback interface: JudgeStatus",
 	"D26 congestion":       "a setting of the kernel",
 	"D26 somaxconn":        "a setting of the kernel: MachineTest",
 	"D26 conntrack":        "a setting of the kernel: MachineTest",

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"detour.example/interop/relay"
+	"detour.example/interop/wire"
 	"tailscale.com/tailcfg"
 	"tailscale.com/types/key"
 )
@@ -391,6 +392,37 @@ func TestTheRunningRelay(t *testing.T) {
 		doctor(t, append(pid(quietRelay), "--local", "--map", mapFile(t, m))...).want(t, expect{
 			fail: []string{"D22 off"}, pass: []string{"D19"},
 		})
+	})
+	t.Run("what its clients' paths are like", func(t *testing.T) {
+		t.Parallel()
+		socket := socketPath(t)
+		r := relay.Start(t, relay.Options{Serve: true, NoSTUN: true,
+			Args: []string{"--control-socket", socket, "--tcp-write-timeout", "5m"}})
+		a, b := wire.Login(t, r), wire.Login(t, r)
+		packet := make([]byte, 10_000)
+		for range 1000 {
+			a.Send(b.Pub, packet)
+			if f := b.Frame(); f.Type != wire.RecvPacket {
+				t.Fatalf("got %v, want the packet", f)
+			}
+		}
+		rep := doctor(t, pid(r)...)
+		if !rep.has("INFO", "D33 heavy-pair") || rep.has("WARN", "D27 slow-clients") {
+			t.Errorf("10 MB at once from one key to another:\n%s", rep.text)
+		}
+		// b does not read any more.
+		const evicted = `derp_packets_dropped{reason="queue_head",kind="other"}`
+		if !relay.Poll(30*time.Second, func() bool {
+			for range 100 {
+				a.Send(b.Pub, packet)
+			}
+			return r.Varz(t)[evicted] >= 200
+		}) {
+			t.Fatal("nothing was dropped")
+		}
+		if rep := doctor(t, pid(r)...); !rep.has("WARN", "D27 slow-clients") {
+			t.Errorf("a client that does not read:\n%s", rep.text)
+		}
 	})
 	t.Run("no such process", func(t *testing.T) {
 		t.Parallel()
