@@ -769,15 +769,25 @@ func (r *Relay) Region(regionID int) *tailcfg.DERPRegion {
 // itself on it) while a relay restarts.
 func FreePort(t testing.TB, ip string) int {
 	t.Helper()
-	for range 200 {
-		port := 15000 + int(randUint32()%17000) // 15000..31999; Linux starts the others at 32768
+	// Each test binary has ports of its own, and gives none out twice: another one that runs beside it, or
+	// a parallel test, would take it before the relay does.
+	const first, slice, slices = 15000, 2125, 8 // 15000..31999; Linux starts the others at 32768
+	base := first + os.Getpid()%slices*slice
+	for try := range 400 {
+		port := base + int(randUint32()%slice)
+		if _, given := givenPorts.LoadOrStore(port, true); given && try < 200 {
+			continue
+		}
 		if portIsFree(ip, port) {
 			return port
 		}
 	}
-	t.Fatal("found no free port between 15000 and 31999")
+	t.Fatalf("found no free port between %d and %d", base, base+slice-1)
 	return 0
 }
+
+// givenPorts are those that FreePort gave out.
+var givenPorts sync.Map
 
 func portIsFree(ip string, port int) bool {
 	addr := net.JoinHostPort(ip, strconv.Itoa(port))
