@@ -66,7 +66,6 @@ struct Place {
   std::uint64_t number = 0;  ///< Port, nanoseconds since 1970, or count.
 
   friend auto operator<=>(const Place&, const Place&) = default;
-  friend bool operator==(const Place&, const Place&) = default;
 };
 
 /// A request for clients, understood.

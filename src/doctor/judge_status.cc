@@ -28,9 +28,9 @@ std::string text(const Json& object, const char* field) {
 }
 
 const Json& list(const Json& object, const char* field) {
-  static const Json kNothing = Json::array();
+  static const Json nothing = Json::array();
   const auto found = object.find(field);
-  return found != object.end() && found->is_array() ? *found : kNothing;
+  return found != object.end() && found->is_array() ? *found : nothing;
 }
 
 /// The allow file's name for a key, or the key.
