@@ -134,11 +134,12 @@ TEST_F(KeepFiles, SaysWhatIsWrongWithNewOnesOnceAndTakesTheNextGoodOnes) {
   ASSERT_TRUE(eventually([&] { return says(status().last_error, "expired"); }));
   // The same again, as a renewal job that is stuck would.
   const auto before = status().attempts;
-  folder_.write("derp.example.com.crt", expired.cert_pem + "\n");
+  std::filesystem::rename(folder_.write("again", expired.cert_pem + "\n"),
+                          folder_.path("derp.example.com.crt"));
   ASSERT_TRUE(eventually([&] { return status().attempts > before; }));
+  // Between the two files of the first time it may have seen, and said, that they do not match.
   int said = 0;
-  for (const auto& line : events_.lines())
-    said += says(line, "is not used") || says(line, "are not used");
+  for (const auto& line : events_.lines()) said += says(line, "expired");
   EXPECT_EQ(said, 1);
   EXPECT_TRUE(events_.pins().empty());
   EXPECT_EQ(status().not_after, current_.not_after);
