@@ -184,7 +184,8 @@ TEST(AllocationFreeQueues, ReplaceTheOldestOnceFull) {
 /// never goes away.
 template <typename Work>
 testing::AssertionResult stops_allocating(Work work) {
-  constexpr int kRounds = 10;
+  // On a machine that is busy with other work a batch may wait long enough to need one block more.
+  constexpr int kRounds = 60;
   std::string places;
   std::uint64_t last = 0;
   for (int round = 0; round < kRounds; ++round) {
