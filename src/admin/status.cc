@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "admin/query.h"
+#include "base/duration.h"
 
 namespace detour::admin {
 namespace {
@@ -32,10 +33,6 @@ constexpr std::array<std::pair<std::string_view, ClientOrder>, 10> kOrders = {{
     {"key", ClientOrder::kKey},
     {"address", ClientOrder::kAddress},
 }};
-
-double milliseconds(Duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
 
 double seconds(Duration duration) {
   return std::chrono::duration<double>(duration).count();
@@ -181,8 +178,8 @@ ordered_json json_of(const RelayStatus& status, const ClientStatus& client) {
     object["tcp"] = nullptr;
     return object;
   }
-  object["tcp"] = {{"rttMs", rounded(milliseconds(client.tcp->round_trip_time))},
-                   {"rttVariationMs", rounded(milliseconds(client.tcp->variation))},
+  object["tcp"] = {{"rttMs", rounded(in_milliseconds(client.tcp->round_trip_time))},
+                   {"rttVariationMs", rounded(in_milliseconds(client.tcp->variation))},
                    {"congestionWindow", client.tcp->congestion_window},
                    {"retransmissions", client.tcp->retransmissions},
                    {"sentBytes", client.tcp->sent_bytes},

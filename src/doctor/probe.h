@@ -89,6 +89,7 @@ class Probe {
   void judge_no_stun(const net::SocketAddress& address, const StunAnswer& answer, State state);
   void judge_mapped(const net::SocketAddress& address, const StunAnswer& answer);
   void compare_stun_with_relay();
+
   const Target& target_;
   const ProbeOptions& options_;
   Report& report_;

@@ -63,6 +63,7 @@ class ServerChecker {
   void check_running_relay();
   /// D08: is what is served the file on disk?
   void check_reloaded(const Target& target, const std::string& ip);
+
   const ServerCheck& check_;
   const ServerConfiguration& found_;
   Report& report_;
