@@ -7,8 +7,9 @@
 #include <thread>
 #include <vector>
 
+#include "admin/debug_clients.h"
+#include "admin/debug_traffic.h"
 #include "admin/routes.h"
-#include "admin/slow_pages.h"
 #include "base/clock.h"
 #include "http/message.h"
 #include "relay/client.h"

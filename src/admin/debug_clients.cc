@@ -1,4 +1,4 @@
-#include "admin/slow_pages.h"
+#include "admin/debug_clients.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -562,30 +562,6 @@ http::Response answer_clients(const http::Request& request, const RelayStatus& s
       has_filter(query) ? list_page(status, query) : index_page(status, query.json);
   add_debug_headers(response);
   return response;
-}
-
-std::string TrafficStream::next(const RelayStatus& status) {
-  std::string text;
-  std::map<relay::ClientId, Bytes> now;
-  for (const ClientStatus& client : status.clients) {
-    if (!client.tcp) continue;
-    const Bytes bytes{client.tcp->sent_bytes, client.tcp->received_bytes};
-    now.emplace(client.identity.id, bytes);
-    const auto found = before_.find(client.identity.id);
-    const Bytes then = found == before_.end() ? Bytes() : found->second;
-    if (bytes.first <= then.first && bytes.second <= then.second) continue;
-    text += fmt::format("{{\"Sent\":{},\"Recv\":{},\"Key\":\"{}\"}}\n", bytes.first, bytes.second,
-                        client.identity.key.typed());
-  }
-  before_ = std::move(now);
-  return text + "\n";
-}
-
-http::Response traffic_head() {
-  http::Response head{.status = 200, .headers = {}, .body = ""};
-  head.with("Content-Type", "text/plain; charset=utf-8");
-  add_debug_headers(head);
-  return head;
 }
 
 }  // namespace detour::admin

@@ -3,20 +3,13 @@
 #include <cstdint>
 #include <map>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "admin/status.h"
 #include "http/message.h"
 
-/// The debug pages that need a picture of the relay: /debug/clients/ and /debug/traffic, as derper
-/// has them (docs/operations.md). Values in, values out.
+/// /debug/traffic, as derper has it (docs/operations.md). Values in, values out.
 namespace detour::admin {
-
-/// The answer of /debug/clients/: an index, or one page of the clients that match the query, as
-/// HTML or as JSON.
-[[nodiscard]] http::Response answer_clients(const http::Request& request,
-                                            const RelayStatus& status);
 
 /// What /debug/traffic goes on writing: for each client whose connection carried something since
 /// the time before one JSON object in a line, and an empty line at the end of each round.

@@ -1,4 +1,4 @@
-#include "admin/slow_pages.h"
+#include "admin/debug_clients.h"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "admin/debug_traffic.h"
 #include "support/frames.h"
 #include "support/says.h"
 
