@@ -57,6 +57,7 @@ struct Arguments {
 
   std::uint32_t clients = 2000;
   std::uint32_t concurrent = 8;
+  std::uint32_t keys = load::kNodesThatComeBack;
   double settle = 5;
   std::uint32_t in_flight = 64;
 };
@@ -162,6 +163,7 @@ client::Outcome<load::Report> run(const Arguments& args, const std::string& comm
                           server);
   if (command == "login")
     return load::run_login({.connection = connection,
+                            .keys = args.keys,
                             .concurrent = args.concurrent,
                             .warm_up = milliseconds_of(args.warm_up),
                             .duration = milliseconds_of(args.seconds),
@@ -268,6 +270,8 @@ int main(int argc, char** argv) {
   for (auto* command : {idle, login})
     command->add_option("--concurrent", args.concurrent, "Logins at a time")
         ->check(CLI::Range(1, 1000));
+  login->add_option("--keys", args.keys, "Nodes that log in again and again, in turn")
+      ->check(CLI::Range(1, 100000));
   stun->add_option("--in-flight", args.in_flight, "Requests without an answer yet")
       ->check(CLI::Range(1, 10000));
   CLI11_PARSE(app, argc, argv);

@@ -106,16 +106,18 @@ Result<void> admit_client_info(FrameHeader header) {
 }
 
 Result<ClientHello> open_client_info(std::span<const std::uint8_t> payload,
-                                     const NodePrivate& relay_key) {
+                                     const NodePrivate& relay_key, crypto::SharedKeyCache* known) {
   if (payload.size() < kClientInfoSizeMin) return fail(ErrorCode::kClientInfoTooShort);
   if (payload.size() > kClientInfoSizeMax) return fail(ErrorCode::kClientInfoTooLong);
 
   const auto client_key = NodePublic::from_bytes(payload.first<kKeySize>());
-  auto shared = SharedKey::derive(relay_key, client_key);
+  const auto cached = known != nullptr ? known->find(client_key) : std::nullopt;
+  const auto shared = cached ? *cached : SharedKey::derive(relay_key, client_key);
   if (!shared) return std::unexpected(shared.error());
 
   const auto json = shared->open(payload.subspan(kKeySize));
   if (!json) return std::unexpected(json.error());
+  if (known != nullptr && !cached) known->remember(client_key, *shared);
 
   auto info = parse_client_info(as_text(*json));
   if (!info) return std::unexpected(info.error());

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "crypto/box.h"
 #include "crypto/keys.h"
+#include "crypto/shared_key_cache.h"
 #include "derp/frame.h"
 
 /// ClientInfo and ServerInfo: the two sealed JSON messages of a login (docs/protocol.md,
@@ -45,8 +46,10 @@ struct ClientHello {
 
 /// Opens a ClientInfo payload: client key (32 bytes), nonce (24), tag (16), sealed JSON.
 /// Fails as admit_client_info and parse_client_info do, with kClientKeyInvalid and kBoxInvalid.
+/// `known` spares a client that it knows the X25519, and gets to know the others; null: none.
 [[nodiscard]] Result<ClientHello> open_client_info(std::span<const std::uint8_t> payload,
-                                                   const crypto::NodePrivate& relay_key);
+                                                   const crypto::NodePrivate& relay_key,
+                                                   crypto::SharedKeyCache* known = nullptr);
 
 /// The whole ServerInfo frame that answers a login: nonce (24), tag (16), sealed `{"version":2}`.
 [[nodiscard]] std::vector<std::uint8_t> encode_server_info(const crypto::SharedKey& shared);

@@ -8,8 +8,6 @@ namespace detour::load {
 
 namespace {
 
-/// Many more than are ever logged in at once: a key comes back long after its last connection went.
-constexpr std::uint32_t kKeys = 4096;
 constexpr std::chrono::milliseconds kTick{20};
 /// Without one login in this time, nobody will be let in any more.
 constexpr std::uint64_t kStallNs = 30'000'000'000;
@@ -46,7 +44,8 @@ client::Outcome<bool> run_for(LoginPool* pool, std::chrono::milliseconds time,
 }  // namespace
 
 client::Outcome<Report> run_login(const LoginOptions& options, const ServerProcess& server) {
-  LoginPool pool(options.connection, kKeys, options.concurrent, LoginPool::AfterLogin::kClose);
+  LoginPool pool(options.connection, options.keys, options.concurrent,
+                 LoginPool::AfterLogin::kClose);
   client::Outcome<bool> goes_on = true;
   if (options.logins_max == 0) goes_on = run_for(&pool, options.warm_up, options);
   if (!goes_on) return std::unexpected(goes_on.error());

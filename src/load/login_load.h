@@ -11,8 +11,13 @@
 
 namespace detour::load {
 
+/// Many more than are ever logged in at once, so a key's last connection is gone when it comes
+/// back; few enough that most logins are of nodes that come back, as they do to a relay in use.
+inline constexpr std::uint32_t kNodesThatComeBack = 512;
+
 struct LoginOptions {
   ConnectionSettings connection;
+  std::uint32_t keys = kNodesThatComeBack;  ///< Nodes that log in, one after another, in turn.
   std::uint32_t concurrent = 8;
   std::chrono::milliseconds warm_up{1000};
   std::chrono::milliseconds duration{5000};

@@ -85,7 +85,7 @@ bool Connection::consume_login(std::span<const std::uint8_t>& input) {
   const auto payload = input.subspan(derp::kFrameHeaderSize, header.payload_size);
   input = input.subspan(derp::kFrameHeaderSize + header.payload_size);
 
-  const auto hello = derp::open_client_info(payload, shared_.private_key);
+  const auto hello = derp::open_client_info(payload, shared_.private_key, &shared_.shared_keys);
   if (!hello) {
     refuse_login(hello.error(), payload);
     return false;

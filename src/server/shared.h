@@ -19,6 +19,7 @@
 #include "client/tls_stream.h"
 #include "config/config.h"
 #include "crypto/keys.h"
+#include "crypto/shared_key_cache.h"
 #include "net/tls_context.h"
 #include "relay/directory.h"
 #include "relay/receive_limit.h"
@@ -40,6 +41,9 @@ class Worker;
 /// The largest part of the descriptors that connections may use up; the rest serves files and
 /// sockets of the relay itself.
 inline constexpr std::uint64_t kDescriptorsReserved = 24;
+
+/// Of so many clients the NaCl key is kept for their next login: one megabyte when it is full.
+inline constexpr std::size_t kSharedKeysKept = 8192;
 
 /// A login has this long from accept to ServerInfo, TLS and HTTP included.
 inline constexpr Duration kLoginTimeout = std::chrono::seconds(10);
@@ -86,6 +90,7 @@ class Shared {
   const crypto::NodePrivate private_key;
   const crypto::NodePublic public_key;
   const crypto::MeshKey mesh_key;  ///< Zero = no mesh.
+  crypto::SharedKeyCache shared_keys{kSharedKeysKept};
   Log& log;
   Quiescence quiescence;
   relay::Directory directory;

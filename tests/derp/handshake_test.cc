@@ -254,6 +254,25 @@ TEST(OpenClientInfo, RefusesAWrongKeyOfEitherSide) {
             ErrorCode::kClientKeyInvalid);
 }
 
+TEST(OpenClientInfo, RemembersAClientWhoseBoxWasOpened) {
+  crypto::SharedKeyCache known(4);
+  const auto payload = payload_of(test::unhex(kClientInfoHex));
+  auto forged = payload;
+  forged.back() ^= 1;
+
+  EXPECT_EQ(open_client_info(forged, test::relay_private(), &known).error().code,
+            ErrorCode::kBoxInvalid);
+  EXPECT_EQ(known.size(), 0U);
+  for (int login = 0; login < 2; ++login) {
+    const auto hello = open_client_info(payload, test::relay_private(), &known);
+    ASSERT_TRUE(hello.has_value());
+    EXPECT_EQ(hello->key, test::client_a_public());
+    EXPECT_EQ(known.size(), 1U);
+  }
+  EXPECT_EQ(open_client_info(forged, test::relay_private(), &known).error().code,
+            ErrorCode::kBoxInvalid);
+}
+
 TEST(OpenClientInfo, HoldsThePayloadToItsLimits) {
   // White space around the object is legal JSON, which makes any size possible.
   const std::size_t overhead = kKeySize + crypto::kBoxOverhead;
