@@ -216,8 +216,8 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
   if (!site.debug_access.allows(request, origin.peer_ip, origin.forwarded)) {
     return text_error(403, "debug access denied");
   }
-  DETOUR_CHECK(site.uptime && site.render_expvar_json && site.render_prometheus &&
-               site.find_inconsistencies);
+  DETOUR_CHECK(site.has_mesh_key && site.uptime && site.render_expvar_json &&
+               site.render_prometheus && site.find_inconsistencies);
   Response response;
   std::string_view more_policy = kDebugPolicy;
   if (request.path == "/debug/") {
@@ -225,7 +225,7 @@ void add_browser_headers(Response& response, std::string_view more_policy = "") 
                                                .version = site.version,
                                                .machine = site.machine,
                                                .hostname = site.hostname,
-                                               .has_mesh_key = site.has_mesh_key}));
+                                               .has_mesh_key = site.has_mesh_key()}));
     more_policy = "";
   } else if (request.path == "/debug/vars") {
     response = page(kJson, site.render_expvar_json());

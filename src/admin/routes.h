@@ -33,7 +33,6 @@ struct Site {
   std::string hostname;  ///< Name in the certificate; empty without TLS.
   std::string machine;   ///< Host name of the machine.
   std::string version;
-  bool has_mesh_key = false;
 
   /// Content for a token below /.well-known/acme-challenge/, when certificates are ordered; not set
   /// otherwise. Called on the thread that asks.
@@ -42,6 +41,7 @@ struct Site {
   std::string acme_host;
 
   // Called for debug pages and bootstrap DNS, on the thread that asks for them. All must be set.
+  std::function<bool()> has_mesh_key;
   std::function<std::string()> render_prometheus;
   std::function<std::string()> render_expvar_json;
   std::function<std::chrono::seconds()> uptime;

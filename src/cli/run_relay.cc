@@ -11,6 +11,7 @@
 
 #include "cli/announce.h"
 #include "cli/log_spdlog.h"
+#include "cli/mesh_key.h"
 #include "cli/served_map.h"
 #include "config/command_line.h"
 #include "server/heap_trimmer.h"
@@ -42,6 +43,12 @@ void announce(const config::Config& config, const Identity& identity, const serv
   std::fflush(stdout);
 }
 
+/// What came from a setec server is not asked for again: that may take half a minute.
+server::Relay::MeshKeyReader mesh_key_reader(const config::Config& config) {
+  if (!config.secrets_url.empty()) return {};
+  return load_mesh_key;
+}
+
 void run_until_the_end(server::Relay& relay, const ServeSignals& signals, Reloader& reloader,
                        Log& log) {
   while (true) {
@@ -68,6 +75,7 @@ int run_relay(const config::Config& config, const Identity& identity, const Serv
       server::Relay::start({.config = config,
                             .key = identity.relay_key.key,
                             .mesh_key = identity.mesh_key,
+                            .read_mesh_key = mesh_key_reader(config),
                             .certificate = identity.certificate ? &*identity.certificate : nullptr,
                             .map = std::move(*map),
                             .log = &log,

@@ -296,7 +296,8 @@ constexpr std::array kTable = std::to_array<SettingRow>({
      .default_rule = default_mesh_key_file,
      .derper_flag = "mesh-psk-file",
      .derper_help = "file with the key that the relays of a mesh share: 64 hex digits; by default "
-                    "/home/derp/keys/derp-mesh.key or $HOME/keys/derp-mesh.key if there is one"},
+                    "/home/derp/keys/derp-mesh.key or $HOME/keys/derp-mesh.key if there is one",
+     .reloadable = true},
     {.name = "mesh-key",
      .kind = Kind::kSecret,
      .field = &Config::mesh_key,
@@ -310,7 +311,8 @@ constexpr std::array kTable = std::to_array<SettingRow>({
      .group = Group::kMesh,
      .help = "the other relays of this region, with commas between them: name, or name/address to "
              "dial another address; its own name may be among them",
-     .derper_flag = "mesh-with"},
+     .derper_flag = "mesh-with",
+     .reloadable = true},
 
     // Limits.
     {.name = "accept-connection-limit",

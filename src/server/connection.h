@@ -57,6 +57,7 @@ class Connection final : public relay::Client,
     kTimeout,
     kWriteTimeout,
     kMeshPeer,  ///< A mesh peer asked for it (ClosePeer).
+    kMeshKey,   ///< The mesh key that it logged in with is not valid any more.
     kOperator,  ///< `detour kick`.
     kShutdown,
   };

@@ -92,7 +92,8 @@ bool Connection::consume_login(std::span<const std::uint8_t>& input) {
   }
 
   // A wrong mesh key is no offence: such a client is one like any other, as in the reference.
-  const bool is_mesh_peer = hello->info.mesh_key && shared_.mesh_key.matches(*hello->info.mesh_key);
+  const bool is_mesh_peer =
+      hello->info.mesh_key && shared_.mesh_key().matches(*hello->info.mesh_key);
   splitter_ = relay::FrameSplitter(is_mesh_peer);
   set_identity({.id = shared_.directory.next_id(),
                 .key = hello->key,

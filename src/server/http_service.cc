@@ -103,7 +103,7 @@ std::expected<std::unique_ptr<HttpService>, std::string> HttpService::make(Share
   site.hostname = config.tls ? config.hostname : "";
   site.machine = machine_name();
   site.version = config.version;
-  site.has_mesh_key = !shared.mesh_key.is_zero();
+  site.has_mesh_key = [&shared] { return !shared.mesh_key().is_zero(); };
   if (orders_certificates(config)) {
     site.acme_challenge = [&shared](std::string_view token) {
       return shared.certificates->http_token(token);

@@ -68,6 +68,28 @@ void MeshConnector::stop() {
   if (MeshLink* const link = std::exchange(link_, nullptr)) link->close();
 }
 
+void MeshConnector::remove() {
+  // A link to ourselves was taken off the count when it was found out.
+  if (!stopped_) worker_.shared().mesh_links.fetch_sub(1, std::memory_order_relaxed);
+  stop();
+  worker_.shared().log.info(
+      fmt::format("mesh peer {}: not in the list any more, the link is closed", target_.name));
+}
+
+void MeshConnector::begin_again() {
+  stopped_ = false;
+  pause_ = kPauseMin;
+  begin();
+}
+
+void MeshConnector::reconnect() {
+  if (stopped_) return;
+  stop();
+  stopped_ = false;
+  pause_ = kPauseMin;
+  worker_.timers().arm(timer_, worker_.scratch().now + pause_);
+}
+
 void MeshConnector::on_timer(TimePoint /*now*/) {
   begin();
 }

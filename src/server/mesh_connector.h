@@ -22,7 +22,7 @@ class Worker;
 
 /// Keeps one link to one mesh peer for the life of the process: looks its name up, connects, and
 /// begins anew with a growing pause when the link ends. Gives up only when the peer turns out to be
-/// this relay itself.
+/// this relay itself, or when its peer is taken from the list.
 ///
 /// Belongs to one worker, whose thread alone calls it, except for post_watch_write().
 class MeshConnector {
@@ -37,6 +37,12 @@ class MeshConnector {
   void begin();
   /// Ends the link and makes no other.
   void stop();
+  /// The same, and says so, because the peer is not in the list any more.
+  void remove();
+  /// The peer is in the list again: as after begin().
+  void begin_again();
+  /// Makes the link anew, if one is wanted.
+  void reconnect();
 
   [[nodiscard]] const MeshTarget& target() const { return target_; }
   [[nodiscard]] const client::TlsContext& tls() const { return tls_; }

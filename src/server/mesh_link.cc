@@ -185,7 +185,7 @@ void MeshLink::continue_handshake(std::span<const std::uint8_t> input) {
   if (relay_key && found_ourselves(*relay_key)) return;
   client::SessionOptions options{.key = shared_.private_key,
                                  .host = host_header(connector_.target())};
-  options.info.mesh_key = shared_.mesh_key;
+  options.info.mesh_key = shared_.mesh_key();
   options.info.can_ack_pings = false;
   // Fast start as every client does it: with TLS 1.3 and the relay's key out of its certificate.
   if (stream.is_tls13()) options.relay_key = relay_key;

@@ -31,6 +31,8 @@ struct MeshTarget {
 
   /// Fails with value, what is wrong and what to write.
   [[nodiscard]] static std::expected<MeshTarget, std::string> parse(const config::MeshPeer& peer);
+
+  friend bool operator==(const MeshTarget&, const MeshTarget&) = default;
 };
 
 /// One connection to a mesh peer, from connect to close: TLS, login with the mesh key, WatchConns;

@@ -11,6 +11,7 @@
 #include "server/certificates.h"
 #include "server/control.h"
 #include "server/http_service.h"
+#include "server/mesh_peers.h"
 #include "server/monitor.h"
 #include "server/shared.h"
 #include "server/surveyor.h"
@@ -21,30 +22,6 @@ namespace detour::server {
 namespace {
 
 constexpr std::string_view kCannotWatch = "cannot watch the listening sockets: out of memory";
-
-/// The relays that config names, each understood, and the TLS for the links to them.
-std::expected<std::vector<MeshTarget>, std::string> prepare_mesh(
-    Shared& shared, const std::string& authorities_file) {
-  std::vector<MeshTarget> targets;
-  if (shared.config.mesh_with.empty()) return targets;
-  if (shared.mesh_key.is_zero())
-    return std::unexpected(
-        "there are mesh peers (-mesh-with) but no mesh key: give all relays of the region the same "
-        "64 hex digits in a file (openssl rand -hex 32) and name it with -mesh-psk-file");
-  for (const config::MeshPeer& peer : shared.config.mesh_with) {
-    auto target = MeshTarget::parse(peer);
-    if (!target) return std::unexpected(target.error());
-    targets.push_back(std::move(*target));
-  }
-  client::TlsSettings settings;
-  settings.trust.authorities_file = authorities_file;
-  settings.keep_buffers = true;
-  auto context = client::TlsContext::create(std::move(settings));
-  if (!context) return std::unexpected(context.error().text());
-  shared.link_tls = std::move(*context);
-  shared.mesh_links = targets.size();
-  return targets;
-}
 
 std::uint64_t descriptors_for_connections() {
   rlimit limit{};
@@ -84,6 +61,17 @@ void lift_rate_limit(Shared& shared) {
   shared.log.info("rate config: none is set any more, so clients send as fast as they can");
 }
 
+std::expected<void, std::string> reload_mesh(Shared& shared, const config::Config& changed,
+                                             const Relay::MeshKeyReader& read_key) {
+  crypto::MeshKey key = shared.mesh_key();
+  if (read_key) {
+    const auto read = read_key(changed);
+    if (!read) return std::unexpected(read.error());
+    key = *read;
+  }
+  return shared.mesh_peers->set(changed.mesh_with, key);
+}
+
 }  // namespace
 
 std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options) {
@@ -94,7 +82,8 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
         fmt::format("listen address {:?} is not an IP address", config.listen.host));
 
   std::unique_ptr<Relay> relay(new Relay);
-  relay->shared_ = std::make_unique<Shared>(config, options.key, options.mesh_key, *options.log);
+  relay->shared_ =
+      std::make_unique<Shared>(config, options.key, options.mesh_authorities_file, *options.log);
   Shared& shared = *relay->shared_;
   shared.descriptors_for_connections = descriptors_for_connections();
   if (config.ace) reserve_tunnels(shared);
@@ -124,8 +113,6 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
     shared.reload_subscribers.add(
         [&shared](const config::Config& changed) { shared.certificates->check_now(changed); });
   }
-  auto mesh_targets = prepare_mesh(shared, options.mesh_authorities_file);
-  if (!mesh_targets) return std::unexpected(mesh_targets.error());
   auto http_service = HttpService::make(shared, std::move(options.map));
   if (!http_service) return std::unexpected(http_service.error());
   shared.http = std::move(*http_service);
@@ -164,9 +151,14 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
   // One worker, so that answers leave in the order of the requests.
   if (relay->stun_ && !shared.workers.back()->add_stun(relay->stun_.get()))
     return std::unexpected(std::string(kCannotWatch));
-  for (std::size_t i = 0; i < mesh_targets->size(); ++i)
-    shared.workers[i % shared.workers.size()]->add_mesh_peer(std::move((*mesh_targets)[i]),
-                                                             *shared.link_tls);
+  shared.set_mesh_key(options.mesh_key);
+  if (auto set = shared.mesh_peers->set(config.mesh_with, options.mesh_key); !set)
+    return std::unexpected(set.error());
+  shared.reload_subscribers.add(
+      [&shared, read_key = std::move(options.read_mesh_key)](const config::Config& changed) {
+        if (auto set = reload_mesh(shared, changed, read_key); !set)
+          shared.log.error(set.error() + "; the mesh stays as it was");
+      });
   if (auto applied = shared.admission.apply(config); !applied)
     return std::unexpected(applied.error());
   if (config.metrics_listen) {

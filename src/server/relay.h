@@ -28,10 +28,15 @@ class Shared;
 /// A running relay: its listeners, workers and shared state.
 class Relay {
  public:
+  /// Reads the mesh key that a configuration names; fails with a text for the operator.
+  using MeshKeyReader =
+      std::function<std::expected<crypto::MeshKey, std::string>(const config::Config&)>;
+
   struct Options {
     config::Config config;
     crypto::NodePrivate key;
-    crypto::MeshKey mesh_key{};  ///< The secret that the relays of a region share; zero = none.
+    crypto::MeshKey mesh_key{};     ///< The secret that the relays of a region share; zero = none.
+    MeshKeyReader read_mesh_key{};  ///< For reload(); without it the key stays.
     /// PEM of the CAs that vouch for mesh peers; empty = those of the system (SSL_CERT_FILE).
     std::string mesh_authorities_file{};
     /// Needed when config.tls and certificates are read from files; only read during start().

@@ -1,23 +1,25 @@
 #include "server/shared.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "server/certificates.h"
 #include "server/http_service.h"
+#include "server/mesh_peers.h"
 #include "server/surveyor.h"
 #include "server/worker.h"
 
 namespace detour::server {
 
 Shared::Shared(const config::Config& config_in, const crypto::NodePrivate& key,
-               const crypto::MeshKey& mesh_key_in, Log& log_in)
+               std::string mesh_authorities_file, Log& log_in)
     : config(config_in),
       private_key(key),
       public_key(private_key.public_key()),
-      mesh_key(mesh_key_in),
       log(log_in),
       quiescence(config_in.workers),
       directory(quiescence),
+      mesh_peers(std::make_unique<MeshPeers>(*this, std::move(mesh_authorities_file))),
       bootstrap_dns(config_in.bootstrap_dns_names, config_in.unpublished_bootstrap_dns_names,
                     log_in),
       surveyor(std::make_unique<Surveyor>(*this)),
@@ -28,6 +30,16 @@ Shared::Shared(const config::Config& config_in, const crypto::NodePrivate& key,
 }
 
 Shared::~Shared() = default;
+
+crypto::MeshKey Shared::mesh_key() const {
+  const std::lock_guard lock(mesh_key_mutex_);
+  return mesh_key_;
+}
+
+void Shared::set_mesh_key(const crypto::MeshKey& key) {
+  const std::lock_guard lock(mesh_key_mutex_);
+  mesh_key_ = key;
+}
 
 relay::ReceiveRate Shared::receive_rate() const {
   const std::lock_guard lock(receive_rate_mutex_);

@@ -16,7 +16,6 @@
 #include "base/buffer_pool.h"
 #include "base/log.h"
 #include "base/quiescent.h"
-#include "client/tls_stream.h"
 #include "config/config.h"
 #include "crypto/keys.h"
 #include "crypto/shared_key_cache.h"
@@ -35,6 +34,7 @@ namespace detour::server {
 
 class Certificates;
 class HttpService;
+class MeshPeers;
 class Surveyor;
 class Worker;
 
@@ -81,7 +81,7 @@ inline constexpr std::size_t kLogCauseCount = 13;
 class Shared {
  public:
   Shared(const config::Config& config_in, const crypto::NodePrivate& key,
-         const crypto::MeshKey& mesh_key_in, Log& log_in);
+         std::string mesh_authorities_file, Log& log_in);
   ~Shared();
   Shared(const Shared&) = delete;
   Shared& operator=(const Shared&) = delete;
@@ -89,7 +89,6 @@ class Shared {
   const config::Config config;
   const crypto::NodePrivate private_key;
   const crypto::NodePublic public_key;
-  const crypto::MeshKey mesh_key;  ///< Zero = no mesh.
   crypto::SharedKeyCache shared_keys{kSharedKeysKept};
   Log& log;
   Quiescence quiescence;
@@ -97,7 +96,7 @@ class Shared {
   BlockDepot block_depot;                      ///< Evens out the workers' pools.
   std::unique_ptr<Certificates> certificates;  ///< Null when the main listener is plain HTTP.
   net::TlsContext* tls = nullptr;              ///< That of `certificates`.
-  std::optional<client::TlsContext> link_tls;  ///< For links to mesh peers; only when there are.
+  const std::unique_ptr<MeshPeers> mesh_peers;
   BootstrapDns bootstrap_dns;
   ConnectTunnels tunnels;
   std::unique_ptr<HttpService> http;
@@ -115,6 +114,11 @@ class Shared {
   std::atomic<std::uint64_t> mesh_links{0};  ///< To keep up, without one to ourselves.
   const TimePoint started_at = Clock::now();
   const std::chrono::system_clock::time_point started_wall = std::chrono::system_clock::now();
+
+  /// The secret that the relays of a region share, for logins from now on; zero = no mesh.
+  [[nodiscard]] crypto::MeshKey mesh_key() const;
+  /// From any thread. Says nothing to who is logged in.
+  void set_mesh_key(const crypto::MeshKey& key);
 
   /// How fast each client may send; for logins from now on.
   [[nodiscard]] relay::ReceiveRate receive_rate() const;
@@ -140,6 +144,8 @@ class Shared {
   }
 
  private:
+  mutable std::mutex mesh_key_mutex_;
+  crypto::MeshKey mesh_key_;
   mutable std::mutex receive_rate_mutex_;
   relay::ReceiveRate receive_rate_;
   std::vector<admin::IpPrefix> trusted_proxies_;

@@ -69,11 +69,6 @@ bool Worker::add_stun(int fd) {
   return poller_.add(fd, EPOLLIN, *stun_);
 }
 
-void Worker::add_mesh_peer(MeshTarget target, const client::TlsContext& tls) {
-  mesh_connectors_.push_back(std::make_unique<MeshConnector>(*this, std::move(target), tls));
-  post([connector = mesh_connectors_.back().get()] { connector->begin(); });
-}
-
 void Worker::start_thread() {
   thread_ = std::thread([this] { run(); });
 }
@@ -143,6 +138,34 @@ void Worker::post_receive_rate(relay::ReceiveRate rate) {
       connection->set_receive_rate(rate);
       connection = next;
     }
+  });
+}
+
+void Worker::post_mesh_peer(MeshTarget target, const client::TlsContext& tls) {
+  mailbox_.post([this, target = std::move(target), &tls]() mutable {
+    if (stopping_) return;
+    if (MeshConnector* const known = find_mesh_connector(target)) return known->begin_again();
+    mesh_connectors_.push_back(std::make_unique<MeshConnector>(*this, std::move(target), tls));
+    mesh_connectors_.back()->begin();
+  });
+}
+
+void Worker::post_remove_mesh_peer(MeshTarget target) {
+  mailbox_.post([this, target = std::move(target)] {
+    MeshConnector* const connector = find_mesh_connector(target);
+    if (connector != nullptr && !stopping_) connector->remove();
+  });
+}
+
+void Worker::post_mesh_key_changed() {
+  mailbox_.post([this] {
+    if (stopping_) return;
+    for (Connection* connection = connections_; connection != nullptr;) {
+      Connection* const next = connection->next;
+      if (connection->identity().is_mesh_peer) connection->close(Connection::CloseReason::kMeshKey);
+      connection = next;
+    }
+    for (const auto& connector : mesh_connectors_) connector->reconnect();
   });
 }
 
@@ -343,6 +366,12 @@ void Worker::close_peer(relay::Client& mesh_peer, const crypto::NodePublic& key)
                                          connections.size() == 1 ? "" : "s"));
   });
   for (relay::Client* const client : connections) static_cast<Connection*>(client)->post_close();
+}
+
+MeshConnector* Worker::find_mesh_connector(const MeshTarget& target) {
+  for (const auto& connector : mesh_connectors_)
+    if (connector->target() == target) return connector.get();
+  return nullptr;
 }
 
 void Worker::wake_watchers(const relay::Directory::Woken& woken) {

@@ -43,9 +43,6 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   /// The same for the STUN socket, on one of the workers.
   [[nodiscard]] bool add_stun(int fd);
 
-  /// The same: a mesh peer to keep a link to. `tls` must outlive the worker.
-  void add_mesh_peer(MeshTarget target, const client::TlsContext& tls);
-
   void start_thread();
   /// Asks the worker to send what waits, end all connections and stop. Returns at once; any thread.
   void post_stop();
@@ -74,6 +71,12 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   void post_survey(std::shared_ptr<Survey> survey);
   /// Gives all clients of this worker a receive rate; any thread.
   void post_receive_rate(relay::ReceiveRate rate);
+  /// A mesh peer to keep a link to; any thread. `tls` must outlive the worker.
+  void post_mesh_peer(MeshTarget target, const client::TlsContext& tls);
+  /// Ends the link to one that post_mesh_peer() gave; any thread.
+  void post_remove_mesh_peer(MeshTarget target);
+  /// Closes this worker's mesh peers and makes its links anew; any thread.
+  void post_mesh_key_changed();
   /// A client of this worker was found blocked by another worker; any thread.
   void post_watch(relay::ClientId id);
   /// A client of this worker watches, and events wait for it; any thread.
@@ -136,6 +139,7 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
     WorkerPicture picture;
   };
 
+  [[nodiscard]] MeshConnector* find_mesh_connector(const MeshTarget& target);
   void run();
   void turn();
   void begin_survey(std::shared_ptr<Survey> survey);
@@ -166,6 +170,7 @@ class Worker final : private relay::Delivery, private relay::MeshRequests {
   relay::Router router_;
   std::vector<std::unique_ptr<Acceptor>> acceptors_;
   std::unique_ptr<StunResponder> stun_;
+  /// Also of peers that there are no links to any more: they may come back.
   std::vector<std::unique_ptr<MeshConnector>> mesh_connectors_;
 
   Connection* connections_ = nullptr;  ///< Intrusive list of all that are not closed.

@@ -30,6 +30,7 @@ Site site() {
   site.version = "0.1.0";
   site.render_prometheus = [] { return std::string("derp_accepts 0\n"); };
   site.render_expvar_json = [] { return std::string("{\"derp\": {}}\n"); };
+  site.has_mesh_key = [] { return true; };
   site.find_inconsistencies = [] { return std::string(); };
   site.bootstrap_dns = [](std::string_view query, std::string_view peer_ip) {
     return "asked for '" + std::string(query) + "' by " + std::string(peer_ip);

@@ -156,6 +156,55 @@ TEST_P(MeshTest, SaysWhyThereIsNoLink) {
   EXPECT_EQ(near.metric("derp_clients_remote"), 0U);
 }
 
+// Reloads while packets flow: a peer that is taken out and put in again, another key on one side
+// and then on both. ThreadSanitizer looks on.
+TEST_P(MeshTest, TheListAndTheKeyChangeWhilePacketsFlow) {
+  // Written between reloads, which read it on the same thread.
+  std::string key = kMeshKey;
+  const auto with_reader = [&](std::vector<config::MeshPeer> peers) {
+    TestRelay::Options made = options(GetParam(), std::move(peers));
+    made.read_mesh_key = [&key](const config::Config&) { return *crypto::MeshKey::parse(key); };
+    return made;
+  };
+  TestRelay far(with_reader({}));
+  TestRelay near(with_reader({far.as_mesh_peer()}));
+  const auto b = far.dial();
+  ASSERT_TRUE(b);
+  std::atomic<bool> done{false};
+  std::thread sending([&] {
+    const auto sender = near.dial();
+    while (sender && !done.load()) {
+      for (int n = 0; n < 50; ++n)
+        if (!sender->send(b->public_key(), plain_packet(500))) return;
+      if (!sender->ping(kPatience)) return;
+    }
+  });
+  config::Config without = near.config();
+  without.mesh_with.clear();
+  for (int round = 0; round < 5; ++round) {
+    EXPECT_TRUE(comes_to(near, "detour_mesh_links_up", 1));
+    near.relay().reload(without);
+    EXPECT_TRUE(comes_to(near, "detour_mesh_links", 0));
+    EXPECT_TRUE(comes_to(near, "derp_clients_remote", 0));
+    near.relay().reload(near.config());
+  }
+  ASSERT_TRUE(comes_to(near, "detour_mesh_links_up", 1));
+  ASSERT_TRUE(comes_to(far, "derp_watchers", 1));
+
+  // The same key again is no reason to close anything.
+  far.relay().reload(far.config());
+  EXPECT_FALSE(has_line(far, "the mesh key is another one"));
+  key = std::string(64, 'b');
+  far.relay().reload(far.config());
+  EXPECT_TRUE(comes_to(far, "derp_watchers", 0));
+  EXPECT_TRUE(comes_to(near, "detour_mesh_links_up", 0));
+  near.relay().reload(near.config());
+  EXPECT_TRUE(comes_to(near, "detour_mesh_links_up", 1));
+  EXPECT_TRUE(comes_to(far, "derp_watchers", 1));
+  done.store(true);
+  sending.join();
+}
+
 // Clients of the near relay send to clients of the far one, which come and go, and so does the far
 // relay itself. Nothing breaks, and ThreadSanitizer looks on.
 TEST_P(MeshTest, StaysWholeWhileEverythingComesAndGoes) {

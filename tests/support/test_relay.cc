@@ -79,6 +79,7 @@ TestRelay::TestRelay(const Options& options) : tls_(options.tls) {
   auto started = server::Relay::start({.config = std::move(config),
                                        .key = crypto::NodePrivate::generate(),
                                        .mesh_key = mesh_key ? *mesh_key : crypto::MeshKey(),
+                                       .read_mesh_key = options.read_mesh_key,
                                        .mesh_authorities_file = authorities,
                                        .certificate = loopback_certificate(),
                                        .divert_tunnels_to = options.divert_tunnels_to,

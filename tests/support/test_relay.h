@@ -46,6 +46,8 @@ class TestRelay {
     /// Where CONNECT leads (config.ace).
     std::optional<net::SocketAddress> divert_tunnels_to = {};
     std::string mesh_key = {};  ///< 64 hex digits; empty = no mesh.
+    /// Where a reload finds the mesh key; without it the key stays.
+    server::Relay::MeshKeyReader read_mesh_key = {};
     /// Changes what else there is, last of all.
     std::function<void(config::Config&)> configure = {};
   };
