@@ -14,6 +14,7 @@
 
 #include "config/address.h"
 #include "config/go_values.h"
+#include "crypto/keys.h"
 
 namespace detour::config {
 namespace {
@@ -22,10 +23,11 @@ constexpr std::int64_t kPortMax = 65535;
 constexpr auto kGoKeepaliveTime = std::chrono::seconds(15);
 constexpr std::size_t kMeshKeyDigits = 64;
 constexpr std::size_t kAppNameSizeMax = 32;
+constexpr std::string_view kNodeKeyPrefix = "nodekey:";
+constexpr std::size_t kLogDropsMax = 100;
 
 /// derper's variables that would change something there and do nothing here.
 constexpr std::array kIgnoredVariables = std::to_array<std::string_view>({
-    "TS_DEBUG_VERBOSE_DROPS",
     "DERP_DEBUG_LOGS",
     "DERP_PROBER_DEBUG_LOGS",
 });
@@ -82,6 +84,7 @@ class Builder {
     if (config_.tls) check_certificate();
     check_mesh();
     check_connect();
+    check_log_drops();
     check_admission();
     check_watching();
     check_map_page();
@@ -90,7 +93,9 @@ class Builder {
     for (const auto name : kIgnoredVariables)
       if (!environment_.get(name).empty())
         remarks_.warnings.push_back(
-            fmt::format("environment variable {} is not built and does nothing", name));
+            fmt::format("environment variable {} does nothing: Detour has no log of every frame; "
+                        "log-drops follows the packets to single nodes",
+                        name));
     return std::move(config_);
   }
 
@@ -452,6 +457,32 @@ class Builder {
         config_.secrets_url.empty())
       problem(fmt::format("{} needs the key that the relays share: set {}", flag("mesh-with"),
                           config_.dev ? flag("mesh-key") : flag("mesh-psk-file")));
+  }
+
+  /// Keys are written with or without "nodekey:"; what derper cannot read it leaves out.
+  void check_log_drops() {
+    const Input& input = at("log-drops");
+    const bool must_be_good = personality_ != Personality::kDerper;
+    const auto complain = [&](std::string text) {
+      must_be_good ? problem(std::move(text)) : warning(std::move(text) + "; it is left out");
+    };
+    std::vector<std::string> keys;
+    for (const auto& item : config_.log_drops) {
+      const auto key = crypto::NodePublic::parse(
+          item.starts_with(kNodeKeyPrefix) ? item : std::string(kNodeKeyPrefix) + item);
+      if (key)
+        keys.push_back(key->typed());
+      else
+        complain(
+            fmt::format("{}: a node key is needed, nodekey: and 64 hex digits, as `tailscale "
+                        "status --json` shows it in PublicKey",
+                        input.described(item)));
+    }
+    if (keys.size() > kLogDropsMax) {
+      problem(fmt::format("{} names {} keys: {} at most", input.described(), keys.size(),
+                          kLogDropsMax));
+    }
+    config_.log_drops = std::move(keys);
   }
 
   void check_connect() {

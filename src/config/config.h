@@ -142,6 +142,9 @@ struct Config {
   Duration gather = std::chrono::microseconds(500);
   std::uint32_t queue_packets_max = 32;  ///< Per client, for data and for disco each.
 
+  /// Each packet to these node keys that is dropped is logged: "nodekey:" and 64 hex digits.
+  std::vector<std::string> log_drops;
+
   // Who may read /debug pages.
   std::string debug_key_file;                    ///< TS_DEBUG_KEY_PATH.
   std::string debug_allow_ip;                    ///< TS_ALLOW_DEBUG_IP.

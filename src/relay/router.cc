@@ -77,7 +77,13 @@ void Router::relay_packet(Client& source, std::span<const std::uint8_t> payload,
   if (last_destination_ == nullptr || last_key_ != send->destination) {
     last_destination_ = directory_.find(send->destination);
     if (last_destination_ == nullptr) {
-      drop_unknown(source, send->destination, send->packet, kind, DropReason::kUnknownDest, now);
+      drop_unknown(source,
+                   {.reason = DropReason::kUnknownDest,
+                    .kind = kind,
+                    .source = source.key(),
+                    .destination = send->destination,
+                    .packet_size = send->packet.size()},
+                   now);
       return;
     }
     last_key_ = send->destination;
@@ -108,8 +114,13 @@ void Router::forward_packet(Client& mesh_peer, std::span<const std::uint8_t> pay
     Client* const destination = directory_.find(forward->destination);
     // One hop: what a mesh peer forwards is for our own clients, or it might circle for ever.
     if (destination == nullptr || destination->identity().is_mesh_link) {
-      drop_unknown(mesh_peer, forward->destination, forward->packet, kind,
-                   DropReason::kUnknownDestOnFwd, now);
+      drop_unknown(mesh_peer,
+                   {.reason = DropReason::kUnknownDestOnFwd,
+                    .kind = kind,
+                    .source = forward->source,
+                    .destination = forward->destination,
+                    .packet_size = forward->packet.size()},
+                   now);
       return;
     }
     directory_.note_forwarded(mesh_peer, forward->source, *destination, now);
@@ -120,14 +131,13 @@ void Router::forward_packet(Client& mesh_peer, std::span<const std::uint8_t> pay
   outbox_.add_packet(*last_forward_destination_, forward->source, forward->packet, kind);
 }
 
-void Router::drop_unknown(Client& source, const crypto::NodePublic& destination,
-                          std::span<const std::uint8_t> packet, PacketKind kind, DropReason reason,
-                          TimePoint now) {
-  counters_.drop(reason, kind, packet.size());
-  ++source.received_.unknown_dest;
+void Router::drop_unknown(Client& carrier, const Drop& drop, TimePoint now) {
+  counters_.drop(drop.reason, drop.kind, drop.packet_size);
+  if (drops_ != nullptr && drops_->wants_drops()) drops_->on_drop(drop);
+  ++carrier.received_.unknown_dest;
   // Only disco is answered: clients would churn on answers to ordinary packets.
-  if (kind == PacketKind::kDisco && source.not_here_.take(now))
-    outbox_.add_peer_gone(source, destination, derp::PeerGoneReason::kNotHere);
+  if (drop.kind == PacketKind::kDisco && carrier.not_here_.take(now))
+    outbox_.add_peer_gone(carrier, drop.destination, derp::PeerGoneReason::kNotHere);
 }
 
 void Router::note_delivery(Client& source, const Client& destination) {

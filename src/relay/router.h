@@ -8,6 +8,7 @@
 #include "metrics/counters.h"
 #include "relay/client.h"
 #include "relay/directory.h"
+#include "relay/drop_watcher.h"
 #include "relay/frame_splitter.h"
 #include "relay/outbox.h"
 #include "relay/pair_sampler.h"
@@ -33,8 +34,8 @@ class MeshRequests {
 class Router {
  public:
   Router(Directory& directory, Outbox& outbox, MeshRequests& mesh,
-         metrics::WorkerCounters& counters)
-      : directory_(directory), outbox_(outbox), mesh_(mesh), counters_(counters) {}
+         metrics::WorkerCounters& counters, DropWatcher* drops = nullptr)
+      : directory_(directory), outbox_(outbox), mesh_(mesh), counters_(counters), drops_(drops) {}
 
   /// Handles every whole frame at the front of `input` and cuts it away; what remains is a partial
   /// frame. Fails when the client broke the protocol: it has to be closed.
@@ -53,10 +54,8 @@ class Router {
   void handle_frame(Client& source, const Frame& frame, TimePoint now);
   void relay_packet(Client& source, std::span<const std::uint8_t> payload, TimePoint now);
   void forward_packet(Client& mesh_peer, std::span<const std::uint8_t> payload, TimePoint now);
-  /// Drops a packet for a key that is not here; answers disco.
-  void drop_unknown(Client& source, const crypto::NodePublic& destination,
-                    std::span<const std::uint8_t> packet, metrics::PacketKind kind,
-                    metrics::DropReason reason, TimePoint now);
+  /// Drops a packet for a key that is not here, which came by way of `carrier`; answers disco.
+  void drop_unknown(Client& carrier, const Drop& drop, TimePoint now);
   void note_delivery(Client& source, const Client& destination);
   void note_preferred(Client& source, bool preferred, TimePoint now);
 
@@ -64,6 +63,7 @@ class Router {
   Outbox& outbox_;
   MeshRequests& mesh_;
   metrics::WorkerCounters& counters_;
+  DropWatcher* const drops_;  ///< May be null.
   PairSampler pairs_;
 
   /// Where the previous packet of this input went: most of one read goes to one peer. Reset for

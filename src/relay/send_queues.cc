@@ -37,7 +37,7 @@ std::size_t packet_head_size(derp::FrameType type) {
 }  // namespace
 
 void SendQueues::push(const FrameBatch& batch, TimePoint now, BufferPool& pool,
-                      metrics::WorkerCounters& counters) {
+                      metrics::WorkerCounters& counters, const DropSite* site) {
   if (!state_) state_ = std::make_unique<State>();
   auto rest = batch.bytes();
   while (!rest.empty()) {
@@ -51,18 +51,19 @@ void SendQueues::push(const FrameBatch& batch, TimePoint now, BufferPool& pool,
     }
     const bool disco = derp::is_disco(frame.subspan(head_size));
     push_packet(frame, head_size, disco ? PacketKind::kDisco : PacketKind::kOther, now, pool,
-                counters);
+                counters, site);
   }
 }
 
 void SendQueues::push_packet(std::span<const std::uint8_t> frame, std::size_t head_size,
                              PacketKind kind, TimePoint now, BufferPool& pool,
-                             metrics::WorkerCounters& counters) {
+                             metrics::WorkerCounters& counters, const DropSite* site) {
   Ring& ring = state_->rings[static_cast<std::size_t>(kind)];
   if (ring.packets.empty()) ring.packets.resize(limits_.packets_max);
   if (ring.count == ring.packets.size()) {
     Packet oldest = pop_packet(ring);
     counters.drop(metrics::DropReason::kQueueHead, kind, oldest.payload_bytes());
+    if (site != nullptr) report_drop(*site, metrics::DropReason::kQueueHead, oldest.frame());
     ++evicted_;
     observe_queue_time(now - oldest.queued_at, counters);
     pool.put(std::move(oldest.block));
@@ -137,13 +138,14 @@ BatchStats SendQueues::pop(ByteBuffer& out, std::size_t bytes_max, TimePoint now
 }
 
 void SendQueues::clear(metrics::DropReason reason, BufferPool& pool,
-                       metrics::WorkerCounters& counters) {
+                       metrics::WorkerCounters& counters, const DropSite* site) {
   if (!state_) return;
   for (const PacketKind kind : kDrainOrder) {
     Ring& ring = state_->rings[static_cast<std::size_t>(kind)];
     while (ring.count != 0) {
       Packet packet = pop_packet(ring);
       counters.drop(reason, kind, packet.payload_bytes());
+      if (site != nullptr) report_drop(*site, reason, packet.frame());
       pool.put(std::move(packet.block));
     }
   }

@@ -11,6 +11,7 @@
 #include "base/byte_buffer.h"
 #include "base/clock.h"
 #include "metrics/counters.h"
+#include "relay/drop_watcher.h"
 #include "relay/outbox.h"
 
 namespace detour::relay {
@@ -36,17 +37,18 @@ class SendQueues {
 
   /// Splits `batch` into its frames and queues each. Counts evicted packets as queue_head, control
   /// frames over their bound as control_frames_dropped. A Pong that waits already stands for later
-  /// ones.
+  /// ones. `site`, when given, hears of evicted packets.
   void push(const FrameBatch& batch, TimePoint now, BufferPool& pool,
-            metrics::WorkerCounters& counters);
+            metrics::WorkerCounters& counters, const DropSite* site = nullptr);
 
   /// Moves frames, oldest first, to the end of `out` until it holds at least `bytes_max` or nothing
   /// is left. Gives what was moved; time in queue is folded into the counters' average.
   BatchStats pop(ByteBuffer& out, std::size_t bytes_max, TimePoint now, BufferPool& pool,
                  metrics::WorkerCounters& counters);
 
-  /// Throws everything away; packets are counted under `reason`.
-  void clear(metrics::DropReason reason, BufferPool& pool, metrics::WorkerCounters& counters);
+  /// Throws everything away; packets are counted under `reason`, and `site` hears of them.
+  void clear(metrics::DropReason reason, BufferPool& pool, metrics::WorkerCounters& counters,
+             const DropSite* site = nullptr);
 
   /// Bytes that wait, with frame heads.
   [[nodiscard]] std::size_t bytes() const;
@@ -68,6 +70,7 @@ class SendQueues {
     TimePoint queued_at{};
 
     [[nodiscard]] std::uint64_t payload_bytes() const { return size - head_size; }
+    [[nodiscard]] std::span<const std::uint8_t> frame() const { return {block.data(), size}; }
   };
   /// First in, first out, over a fixed array.
   struct Ring {
@@ -84,7 +87,7 @@ class SendQueues {
 
   void push_packet(std::span<const std::uint8_t> frame, std::size_t head_size,
                    metrics::PacketKind kind, TimePoint now, BufferPool& pool,
-                   metrics::WorkerCounters& counters);
+                   metrics::WorkerCounters& counters, const DropSite* site);
   void push_control(std::span<const std::uint8_t> frame, metrics::WorkerCounters& counters);
   [[nodiscard]] Packet pop_packet(Ring& ring);
 

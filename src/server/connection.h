@@ -145,6 +145,7 @@ class Connection final : public relay::Client,
   void on_read_resume(TimePoint now);
   void wait_until_writable(int fd) override;
   void on_blocked(WorkerScratch& scratch) override;
+  std::optional<relay::DropSite> drop_site() override { return shared_.drop_site_of(key()); }
   [[nodiscard]] Duration write_timeout() const;
 
   [[nodiscard]] Phase first_phase() const;

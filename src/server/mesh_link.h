@@ -85,6 +85,7 @@ class MeshLink final : public relay::Client, public net::EventHandler, private S
   void on_write_check(TimePoint now);
   void wait_until_writable(int fd) override;
   void on_blocked(WorkerScratch& scratch) override;
+  std::optional<relay::DropSite> drop_site() override { return shared_.drop_site_of(key()); }
   /// Closes the link and says why.
   void fail(client::Failure failure);
 

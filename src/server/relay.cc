@@ -86,11 +86,13 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
       std::make_unique<Shared>(config, options.key, options.mesh_authorities_file, *options.log);
   Shared& shared = *relay->shared_;
   shared.descriptors_for_connections = descriptors_for_connections();
+  shared.drop_log.watch(config.log_drops);
   if (config.ace) reserve_tunnels(shared);
   shared.tunnels.divert_to = options.divert_tunnels_to;
   if (auto set = apply_rate_config(shared, config); !set) return std::unexpected(set.error());
   shared.reload_subscribers.add([&shared](const config::Config& changed) {
     shared.limits.set(changed);
+    shared.drop_log.watch(changed.log_drops);
     if (changed.rate_config_file.empty()) {
       lift_rate_limit(shared);
     } else if (auto set = apply_rate_config(shared, changed); !set) {

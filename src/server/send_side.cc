@@ -59,7 +59,8 @@ void SendSide::deliver_locked(relay::FrameBatch batch, WorkerScratch& scratch) {
   if (closed_ || failed_) {
     drop(batch, DropReason::kGoneDisconnected, scratch);
   } else if (blocked_locked() || !queues_.empty()) {
-    queues_.push(batch, scratch.now, scratch.pool, scratch.counters);
+    const auto site = watcher_.drop_site();
+    queues_.push(batch, scratch.now, scratch.pool, scratch.counters, site ? &*site : nullptr);
   } else {
     seal_locked(batch.bytes(), scratch);
     write_sealed_locked(scratch);
@@ -272,7 +273,9 @@ void SendSide::close(WorkerScratch& scratch, Ending ending) {
       transport_->seal_close(scratch.sealed);
       write_sealed_locked(scratch);
     }
-    queues_.clear(DropReason::kGoneDisconnected, scratch.pool, scratch.counters);
+    const auto site = watcher_.drop_site();
+    queues_.clear(DropReason::kGoneDisconnected, scratch.pool, scratch.counters,
+                  site ? &*site : nullptr);
     if (unsent_) scratch.pool.put(std::exchange(unsent_, Block{}));
     unsent_begin_ = unsent_end_ = 0;
     closed_ = true;
@@ -304,6 +307,7 @@ void SendSide::count_sent_locked(const relay::BatchStats& stats, WorkerScratch& 
 }
 
 void SendSide::drop(const relay::FrameBatch& batch, DropReason reason, WorkerScratch& scratch) {
+  if (const auto site = watcher_.drop_site()) relay::report_drops(*site, reason, batch.bytes());
   std::uint64_t control_frames = batch.stats.frames;
   for (std::size_t kind = 0; kind < metrics::kPacketKindCount; ++kind) {
     auto& cell = scratch.counters.dropped[static_cast<std::size_t>(reason)][kind];

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -33,7 +34,7 @@ struct WorkerScratch {
   metrics::WorkerCounters counters;
 };
 
-/// Told when a socket has become full, on the worker that found out.
+/// Told when a socket has become full, on the worker that found out; says who hears of drops.
 class StallWatcher {
  public:
   /// With the connection's lock held, so that `fd` is open: has to make epoll say when it can take
@@ -42,6 +43,9 @@ class StallWatcher {
 
   /// Without the lock: somebody has to look after the write timeout.
   virtual void on_blocked(WorkerScratch& scratch) = 0;
+
+  /// Who wants to hear of dropped packets, if anybody does now.
+  [[nodiscard]] virtual std::optional<relay::DropSite> drop_site() { return std::nullopt; }
 
  protected:
   ~StallWatcher() = default;
@@ -168,8 +172,7 @@ class SendSide {
   void leave_in_inbox(relay::FrameBatch batch, WorkerScratch& scratch);
   void take_inbox_locked(WorkerScratch& scratch);
   void count_sent_locked(const relay::BatchStats& stats, WorkerScratch& scratch);
-  static void drop(const relay::FrameBatch& batch, metrics::DropReason reason,
-                   WorkerScratch& scratch);
+  void drop(const relay::FrameBatch& batch, metrics::DropReason reason, WorkerScratch& scratch);
 
   std::mutex mutex_;
   net::UniqueFd fd_;

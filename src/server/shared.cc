@@ -22,6 +22,7 @@ Shared::Shared(const config::Config& config_in, const crypto::NodePrivate& key,
       mesh_peers(std::make_unique<MeshPeers>(*this, std::move(mesh_authorities_file))),
       bootstrap_dns(config_in.bootstrap_dns_names, config_in.unpublished_bootstrap_dns_names,
                     log_in),
+      drop_log(log_in),
       surveyor(std::make_unique<Surveyor>(*this)),
       limits(config_in) {
   for (const std::string& cidr : config.trusted_proxies) {

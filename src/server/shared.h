@@ -28,6 +28,7 @@
 #include "server/connection_limits.h"
 #include "server/debug_desk.h"
 #include "server/drain.h"
+#include "server/drop_log.h"
 #include "server/reload.h"
 
 namespace detour::server {
@@ -98,6 +99,7 @@ class Shared {
   net::TlsContext* tls = nullptr;              ///< That of `certificates`.
   const std::unique_ptr<MeshPeers> mesh_peers;
   BootstrapDns bootstrap_dns;
+  DropLog drop_log;
   ConnectTunnels tunnels;
   std::unique_ptr<HttpService> http;
   /// Who is told of a changed configuration. `config` itself stays as it was at the start.
@@ -124,6 +126,12 @@ class Shared {
   [[nodiscard]] relay::ReceiveRate receive_rate() const;
   /// The same for all clients: those that are there get a full bucket. From any thread.
   void set_receive_rate(relay::ReceiveRate rate);
+
+  /// For the sending side of a connection to `destination`.
+  [[nodiscard]] std::optional<relay::DropSite> drop_site_of(const crypto::NodePublic& destination) {
+    if (!drop_log.wants_drops()) return std::nullopt;
+    return relay::DropSite{.watcher = drop_log, .destination = destination};
+  }
 
   /// Whether connections from this address are those of many clients.
   [[nodiscard]] bool is_trusted_proxy(const net::SocketAddress& address) const;

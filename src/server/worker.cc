@@ -44,7 +44,7 @@ Worker::Worker(Shared& shared, std::size_t index)
       scratch_(&shared.block_depot),
       timers_(Clock::now()),
       outbox_(scratch_.pool, *this),
-      router_(shared.directory, outbox_, *this, scratch_.counters),
+      router_(shared.directory, outbox_, *this, scratch_.counters, &shared.drop_log),
       jitter_(std::random_device{}()),
       gather_pause_(shared.config.gather) {
   scratch_.cipher_in.reserve(kReadBytes);

@@ -461,7 +461,14 @@ TEST(DerperCommandLine, WarnsOfWhatWouldOtherwiseBeIgnoredSilently) {
             "/home/derp/keys/derp-mesh.key");
   environment = environment_at("/home/derp");
   environment.variables["DERP_DEBUG_LOGS"] = "1";
-  EXPECT_TRUE(says(start_with(served({}), environment).warnings, "DERP_DEBUG_LOGS is not built"));
+  EXPECT_TRUE(says(start_with(served({}), environment).warnings, "DERP_DEBUG_LOGS does nothing"));
+
+  environment = environment_at("/home/derp");
+  environment.variables["TS_DEBUG_VERBOSE_DROPS"] = "x," + std::string(64, 'A');
+  const auto drops = start_with(served({}), environment);
+  EXPECT_EQ(drops.config.log_drops, std::vector<std::string>{"nodekey:" + std::string(64, 'a')});
+  EXPECT_TRUE(says(drops.warnings, "TS_DEBUG_VERBOSE_DROPS"));
+  EXPECT_TRUE(says(drops.warnings, "it is left out"));
 }
 
 TEST(DerperCommandLine, NeedsNoGoodHostNameWithoutTls) {

@@ -342,6 +342,12 @@ TEST(ChangesBetween, NamesWhatDiffersAndWhetherItCanBeReloaded) {
   EXPECT_FALSE(changes[2].reloadable);
 }
 
+std::string keys_in_a_row(int count) {
+  std::string keys;
+  for (int i = 0; i < count; ++i) keys += fmt::format("nodekey:{:064x},", i + 1);
+  return keys;
+}
+
 TEST(ServeCommandLine, RefusesWhatDoesNotGoTogether) {
   struct Case {
     Args args;
@@ -358,6 +364,8 @@ TEST(ServeCommandLine, RefusesWhatDoesNotGoTogether) {
       {{"--acme-directory", "http://acme.example"}, "a URL that begins with https://"},
       {{"--connections-max", "4294967296"}, "a number from 0 to 4294967295"},
       {{"--queue-packets", "65537"}, "a number from 1 to 65536"},
+      {{"--log-drops", "nodekey:12"}, "--log-drops \"nodekey:12\": a node key is needed"},
+      {{"--log-drops", keys_in_a_row(101)}, "names 101 keys: 100 at most"},
   };
   for (const auto& [args, expected] : kCases) {
     SCOPED_TRACE(testing::PrintToString(args));
@@ -368,6 +376,9 @@ TEST(ServeCommandLine, RefusesWhatDoesNotGoTogether) {
     EXPECT_EQ(parsed.error().status, kExitFatal);
     EXPECT_TRUE(says(parsed.error().err, expected));
   }
+  const auto watched = started(
+      serve({"--hostname", "a.example", "--log-drops", keys_in_a_row(100)}, environment_at("/h")));
+  EXPECT_EQ(watched.config.log_drops.size(), 100U);
   auto environment = environment_at("/h");
   environment.variables["DETOUR_MESH_KEY"] = std::string(64, 'c');
   const auto both = serve({"--hostname", "a.example", "--mesh-psk-file", "/psk"}, environment);

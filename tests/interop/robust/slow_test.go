@@ -14,11 +14,17 @@ import (
 
 	"detour.example/interop/relay"
 	"detour.example/interop/wire"
+	"tailscale.com/types/key"
 )
 
 // smallBuffers logs in on a connection whose receive buffer is small, so that a receiver that stops
 // reading blocks the relay soon.
 func smallBuffers(t *testing.T, r *relay.Relay) *wire.Conn {
+	t.Helper()
+	return smallBuffersAs(t, r, key.NewNode())
+}
+
+func smallBuffersAs(t *testing.T, r *relay.Relay, priv key.NodePrivate) *wire.Conn {
 	t.Helper()
 	d := &net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
@@ -33,6 +39,7 @@ func smallBuffers(t *testing.T, r *relay.Relay) *wire.Conn {
 		t.Fatal(err)
 	}
 	c := wire.New(t, r, nc)
+	c.Priv, c.Pub = priv, priv.Public()
 	c.Login(wire.DefaultInfo)
 	return c
 }
