@@ -50,6 +50,7 @@ type exchange struct {
 	differs string // why Detour's answer is not derper's; only this status is checked then, of each
 	ours    int    // Detour's status where that differs
 	gist    bool   // the page is text or numbers of its own: body and its length are not compared
+	stream  bool   // the answer has no end: its head alone is compared
 }
 
 // get is a request of HTTP/1.1 with the headers given, each ending in CRLF.
@@ -62,6 +63,8 @@ func ask(method, target string, headers ...string) string {
 
 const (
 	forwarded = "X-Forwarded-For: 192.0.2.1"
+	loopback  = "X-Forwarded-For: 127.0.0.1"
+	since1104 = "the page came with v1.104"
 	goRuntime = "a page about the runtime of Go"
 	// wordsOf400: of what is no request.
 	wordsOf400 = "the text and the headers of 400 are not those of Go's server"
@@ -83,19 +86,23 @@ func exchanges() []exchange {
 		{name: "latency check, HEAD", request: ask("HEAD", "/derp/latency-check"), status: 200},
 		{name: "latency check, DELETE", request: ask("DELETE", "/derp/latency-check"), status: 405},
 		{name: "below the probe", request: get("/derp/probe/"), status: 200, gist: true},
+		{name: "below DERP", request: get("/derp/"), status: 200, gist: true},
+		{name: "further below DERP", request: get("/derp/nope"), status: 200, gist: true},
+		{name: "DERP, POST", request: ask("POST", "/derp", "Content-Length: 0"), status: 426},
 		{name: "no content", request: get("/generate_204"), status: 204},
 		{name: "no content, HEAD", request: ask("HEAD", "/generate_204"), status: 204},
 		{name: "no content, POST", request: ask("POST", "/generate_204", "Content-Length: 3") + "abc", status: 204},
-		{name: "no content, challenge", request: get("/generate_204", "X-Tailscale-Challenge: ts_1.2.3.4"), status: 204},
-		{name: "no content, bad challenge", request: get("/generate_204", "X-Tailscale-Challenge: a b"), status: 204},
-		{name: "no content, empty challenge", request: get("/generate_204", "X-Tailscale-Challenge: "), status: 204},
 		{name: "bootstrap DNS", request: get("/bootstrap-dns"), status: 200},
 		{name: "bootstrap DNS, POST", request: ask("POST", "/bootstrap-dns?q=x", "Content-Length: 0"), status: 200},
 		{name: "bootstrap DNS, HEAD", request: ask("HEAD", "/bootstrap-dns"), status: 200},
 		{name: "robots", request: get("/robots.txt"), status: 200},
 		{name: "robots, HEAD", request: ask("HEAD", "/robots.txt"), status: 200},
 		{name: "robots, PUT", request: ask("PUT", "/robots.txt", "Content-Length: 0"), status: 200},
+		{name: "below robots", request: get("/robots.txt/"), status: 200, gist: true},
+		{name: "below no content", request: get("/generate_204/"), status: 200, gist: true},
 		{name: "home", request: get("/"), status: 200, gist: true},
+		{name: "home by another name", request: get("/index.html"), status: 200, gist: true},
+		{name: "home of others", request: get("/", forwarded), status: 200, gist: true},
 		{name: "home, HEAD", request: ask("HEAD", "/"), status: 200, gist: true},
 		{name: "home, POST", request: ask("POST", "/", "Content-Length: 0"), status: 200, gist: true},
 		{name: "home in absolute form", request: get("http://other.example/"), status: 200, gist: true},
@@ -146,7 +153,7 @@ func exchanges() []exchange {
 		// The HTTP port beside TLS.
 		{name: "80: no content", port: httpPort, request: get("/generate_204"), status: 204},
 		{name: "80: no content with a time", port: httpPort, request: get("/generate_204?t=1"), status: 204},
-		{name: "80: no content, challenge", port: httpPort, request: get("/generate_204", "X-Tailscale-Challenge: ts_relay.example"), status: 204},
+		{name: "80: no content, HEAD", port: httpPort, request: ask("HEAD", "/generate_204"), status: 204},
 		{name: "80: no content, POST", port: httpPort, request: ask("POST", "/generate_204", "Content-Length: 0"), status: 204},
 		{name: "80: a page", port: httpPort, request: get("/a/b?c=d"), status: 302},
 		{name: "80: a page, HEAD", port: httpPort, request: ask("HEAD", "/a"), status: 302},
@@ -166,6 +173,12 @@ func exchanges() []exchange {
 		{name: "80: a challenge nobody set", port: httpPort, request: get("/.well-known/acme-challenge/x"), status: 302},
 		{name: "80: metrics", port: httpPort, request: get("/debug/varz"), status: 200, gist: true},
 		{name: "80: metrics of others", port: httpPort, request: get("/debug/varz", forwarded), status: 403},
+		{name: "80: metrics through a proxy here", port: httpPort, request: get("/debug/varz", loopback), status: 403},
+		{name: "80: vars", port: httpPort, request: get("/debug/vars"), status: 200, gist: true},
+		{name: "80: traffic", port: httpPort, request: get("/debug/traffic"), status: 200, stream: true},
+		{name: "80: traffic of others", port: httpPort, request: get("/debug/traffic", forwarded), status: 403},
+		{name: "80: clients", port: httpPort, request: get("/debug/clients/?all"), status: 404, ours: 200, differs: since1104},
+		{name: "80: clients of others", port: httpPort, request: get("/debug/clients/?all", forwarded), status: 403},
 		{name: "80: debug without its slash", port: httpPort, request: get("/debug"), status: 307},
 		{name: "80: what only begins like debug", port: httpPort, request: get("/debugger"), status: 200, gist: true},
 		{name: "80: absolute form", port: httpPort, request: get("http://other.example/a"), status: 302, ours: 302, differs: "derper redirects to https://other.examplehttp://other.example/a, which is no URL"},
@@ -180,7 +193,9 @@ func exchanges() []exchange {
 		{name: "debug without its slash", request: get("/debug"), status: 307},
 		{name: "debug without its slash, of others", request: get("/debug", forwarded), status: 307},
 		{name: "vars", request: get("/debug/vars"), status: 200, gist: true},
+		{name: "vars, HEAD", request: ask("HEAD", "/debug/vars"), status: 200, gist: true},
 		{name: "vars of others", request: get("/debug/vars", forwarded), status: 403},
+		{name: "vars through a proxy here", request: get("/debug/vars", loopback), status: 403},
 		{name: "vars, POST", request: ask("POST", "/debug/vars", "Content-Length: 0"), status: 200, gist: true},
 		{name: "varz", request: get("/debug/varz"), status: 200, gist: true},
 		{name: "varz, HEAD", request: ask("HEAD", "/debug/varz"), status: 200, gist: true},
@@ -188,7 +203,14 @@ func exchanges() []exchange {
 		{name: "check", request: get("/debug/check"), status: 200},
 		{name: "check, HEAD", request: ask("HEAD", "/debug/check"), status: 200},
 		{name: "check of others", request: get("/debug/check", forwarded), status: 403},
+		{name: "traffic", request: get("/debug/traffic"), status: 200, stream: true},
+		{name: "traffic, POST", request: ask("POST", "/debug/traffic", "Content-Length: 0"), status: 200, stream: true},
 		{name: "traffic of others", request: get("/debug/traffic", forwarded), status: 403},
+		{name: "below traffic", request: get("/debug/traffic/x"), status: 404},
+		{name: "clients", request: get("/debug/clients/?all"), status: 404, ours: 200, differs: since1104},
+		{name: "clients as JSON", request: get("/debug/clients/?all&format=json"), status: 404, ours: 200, differs: since1104},
+		{name: "clients, HEAD", request: ask("HEAD", "/debug/clients/"), status: 404, ours: 200, differs: since1104},
+		{name: "clients of others", request: get("/debug/clients/?all", forwarded), status: 403},
 		{name: "an unknown debug page", request: get("/debug/nope"), status: 404},
 		{name: "an unknown debug page, HEAD", request: ask("HEAD", "/debug/nope"), status: 404},
 		{name: "an unknown debug page of others", request: get("/debug/nope", forwarded), status: 403},
@@ -200,6 +222,14 @@ func exchanges() []exchange {
 		{name: "the key twice, the first counts", site: withKey, request: get("/debug/check?debugkey=open-sesame&debugkey=x", forwarded), status: 200},
 		{name: "the key twice, the second does not", site: withKey, request: get("/debug/check?debugkey=x&debugkey=open-sesame", forwarded), status: 403},
 		{name: "the key on the HTTP port", site: withKey, port: httpPort, request: get("/debug/check?debugkey=open-sesame", forwarded), status: 200},
+		{name: "the key among others, escaped", site: withKey, request: get("/debug/check?a=b&debugkey=open%2Dsesame&c=d", forwarded), status: 200},
+		{name: "a wrong key", site: withKey, request: get("/debug/check?debugkey=open-sesam", forwarded), status: 403},
+		{name: "an empty key", site: withKey, request: get("/debug/check?debugkey=", forwarded), status: 403},
+		{name: "the white space of the file", site: withKey, request: get("/debug/check?debugkey=%20open-sesame", forwarded), status: 403},
+		{name: "traffic with the key", site: withKey, request: get("/debug/traffic?debugkey=open-sesame", forwarded), status: 200, stream: true},
+		{name: "clients with the key", site: withKey, request: get("/debug/clients/?all&debugkey=open-sesame", forwarded), status: 404, ours: 200, differs: since1104},
+		{name: "no key file, an empty key", request: get("/debug/check?debugkey=", forwarded), status: 403},
+		{name: "no key file, some key", request: get("/debug/check?debugkey=x", forwarded), status: 403},
 		{name: "the root with the key", site: withKey, port: httpPort, request: get("/?debugkey=open-sesame", forwarded), status: 302},
 		{name: "mutex profile", request: get("/debug/set-mutex-profile-fraction"), status: 400, ours: 404, differs: goRuntime},
 		{name: "garbage collection", request: get("/debug/gc"), status: 200, ours: 404, differs: goRuntime},
@@ -217,6 +247,14 @@ func exchanges() []exchange {
 		{name: "plain: OPTIONS of the server", site: plain, request: ask("OPTIONS", "*"), status: 200},
 		{name: "plain: a challenge", site: plain, request: get("/.well-known/acme-challenge/x"), status: 200, gist: true},
 	}
+	for _, challenge := range []string{
+		"", "ts_127.0.0.1", "ts_derp1.example.com", "azAZ09.-_:", strings.Repeat("a", 64), strings.Repeat("a", 65), "with blank", "slash/",
+		"<script>", "caf\u00e9", "a,b",
+	} {
+		rows = append(rows,
+			exchange{name: "challenge " + challenge, request: get("/generate_204", "X-Tailscale-Challenge: "+challenge), status: 204},
+			exchange{name: "80: challenge " + challenge, port: httpPort, request: get("/generate_204", "X-Tailscale-Challenge: "+challenge), status: 204})
+	}
 	return rows
 }
 
@@ -232,7 +270,7 @@ func startSite(t *testing.T, s site, binary string) *relay.Relay {
 		o.Args = []string{"-derp=false"}
 	case withKey:
 		file := filepath.Join(t.TempDir(), "key")
-		if err := os.WriteFile(file, []byte("open-sesame\n"), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(" \n open-sesame\t\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		o.Env = []string{"TS_DEBUG_KEY_PATH=" + file}
@@ -247,7 +285,7 @@ func startSite(t *testing.T, s site, binary string) *relay.Relay {
 	return r
 }
 
-// answer is all of an answer but for its Date.
+// answer is all of an answer; of Date it is how many there are.
 type answer struct {
 	status  int
 	line    string
@@ -285,15 +323,20 @@ func (e exchange) send(t *testing.T, r *relay.Relay) answer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	a := answer{status: res.StatusCode, line: res.Proto + " " + res.Status, headers: map[string]string{}}
+	for name, values := range res.Header {
+		a.headers[name] = strings.Join(values, " | ")
+	}
+	a.headers["Date"] = fmt.Sprint(len(res.Header["Date"]))
+	a.headers["Transfer-Encoding"] = strings.Join(res.TransferEncoding, " | ")
+	if e.stream {
+		return a
+	}
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := answer{status: res.StatusCode, line: res.Proto + " " + res.Status, headers: map[string]string{}, body: string(body)}
-	for name, values := range res.Header {
-		a.headers[name] = strings.Join(values, " | ")
-	}
-	delete(a.headers, "Date")
+	a.body = string(body)
 	// The next request shows whether the connection stays.
 	io.WriteString(c, "GET /generate_204 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 	_, err = http.ReadResponse(reader, nil)
@@ -301,6 +344,7 @@ func (e exchange) send(t *testing.T, r *relay.Relay) answer {
 	if e.gist {
 		a.body = ""
 		delete(a.headers, "Content-Length")
+		delete(a.headers, "Transfer-Encoding") // of long pages
 	}
 	return a
 }
