@@ -36,6 +36,7 @@ var detourOnly = map[string]string{
 	"the number of tunnels is bounded":                            "v1.102 has no bound",
 	"clients are listed":                                          "/debug/clients/ came with v1.104",
 	"streams of traffic are bounded":                              "v1.102 starts a process every two seconds for each reader, however many there are",
+	"a systemd unit comes with the program":                       "v1.102 has none",
 	"app names are checked":                                       "since v1.104 AppName is at most 32 bytes of printable ASCII, or the login is refused; v1.102 takes anything",
 }
 
