@@ -95,16 +95,16 @@ void Probe::prove_with_known_key(ProofOptions proof_options) {
 
 void Probe::judge_proof(const Proof& proof) {
   const auto counts = fmt::format("{} of {} packets", proof.arrived, proof.sent);
-  if (proof.arrived == 0) {
-    report_.add(State::kFail, "D19", "nothing-relayed",
-                "TLS and login are fine, and no packet is delivered",
-                "Several servers behind one address, a proxy that holds data back, or a broken "
-                "relay: restart it, and connect to it without anything in between.");
-  } else if (proof.damaged > 0) {
+  if (proof.damaged > 0) {
     report_.add(
         State::kFail, "D19", "damaged",
         fmt::format("{} packets arrived with other bytes than they left with", proof.damaged),
         "Something between rewrites the stream, or the relay is broken.");
+  } else if (proof.arrived == 0) {
+    report_.add(State::kFail, "D19", "nothing-relayed",
+                "TLS and login are fine, and no packet is delivered",
+                "Several servers behind one address, a proxy that holds data back, or a broken "
+                "relay: restart it, and connect to it without anything in between.");
   } else if (!proof.lost_sizes.empty() && proof.sizes.size() > 1) {
     report_.add(State::kFail, "D19", "size-lost",
                 fmt::format("packets of {} bytes are lost, smaller ones arrive",

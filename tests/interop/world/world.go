@@ -22,7 +22,7 @@ func Main(m *testing.M, arrange func() error) {
 	if os.Getenv(insideVariable) == "" {
 		os.Exit(runInside())
 	}
-	err := loopbackUp()
+	err := up("lo")
 	if err == nil {
 		// Mounts stay here.
 		err = syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "")
@@ -81,21 +81,34 @@ func File(path, content string) error {
 	return nil
 }
 
-// Address gives loopback one more address; name is that of an alias, unlike all others: "lo:1".
+// ifreq is struct ifreq with an IPv4 address in it.
+type ifreq struct {
+	name   [syscall.IFNAMSIZ]byte
+	family uint16
+	port   uint16
+	ip     [4]byte
+	_      [16]byte
+}
+
+// ifreqFlags is struct ifreq with flags in it.
+type ifreqFlags struct {
+	name  [syscall.IFNAMSIZ]byte
+	flags uint16
+	_     [22]byte
+}
+
+func interfaceFlags(name string, flags uint16) ifreqFlags {
+	request := ifreqFlags{flags: flags}
+	copy(request.name[:], name)
+	return request
+}
+
+// Address gives loopback one more address, as an alias ("lo:1") that is unlike all others, or a device
+// its IPv4 address.
 func Address(name, ip string) error {
 	address := net.ParseIP(ip)
 	if v4 := address.To4(); v4 != nil {
-		var request struct {
-			name   [syscall.IFNAMSIZ]byte
-			family uint16
-			port   uint16
-			ip     [4]byte
-			_      [16]byte
-		}
-		copy(request.name[:], name)
-		request.family = syscall.AF_INET
-		copy(request.ip[:], v4)
-		return ioctl(syscall.AF_INET, syscall.SIOCSIFADDR, unsafe.Pointer(&request))
+		return setIPv4(syscall.SIOCSIFADDR, name, v4)
 	}
 	lo, err := net.InterfaceByName("lo")
 	if err != nil {
@@ -108,14 +121,19 @@ func Address(name, ip string) error {
 	return ioctl(syscall.AF_INET6, syscall.SIOCSIFADDR, unsafe.Pointer(&request))
 }
 
-func loopbackUp() error {
-	var request struct {
-		name  [syscall.IFNAMSIZ]byte
-		flags uint16
-		_     [22]byte
-	}
-	copy(request.name[:], "lo")
-	request.flags = syscall.IFF_UP | syscall.IFF_RUNNING
+func netmask(name string, mask net.IPMask) error {
+	return setIPv4(syscall.SIOCSIFNETMASK, name, mask)
+}
+
+func setIPv4(what uintptr, name string, value []byte) error {
+	request := ifreq{family: syscall.AF_INET}
+	copy(request.name[:], name)
+	copy(request.ip[:], value)
+	return ioctl(syscall.AF_INET, what, unsafe.Pointer(&request))
+}
+
+func up(name string) error {
+	request := interfaceFlags(name, syscall.IFF_UP|syscall.IFF_RUNNING)
 	return ioctl(syscall.AF_INET, syscall.SIOCSIFFLAGS, unsafe.Pointer(&request))
 }
 
