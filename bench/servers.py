@@ -1,5 +1,6 @@
 """Relay processes for measurements: started with a fresh key, pinned to a core, and taken down again."""
 
+import os
 import pathlib
 import shutil
 import socket
@@ -70,6 +71,11 @@ class Server:
     @property
     def pid(self):
         return self.process.pid
+
+    def cpu_seconds(self):
+        """User and system time of the process since it was started."""
+        times = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
 
     def last_log(self):
         return self.log.read_text(errors="replace")[-2000:]

@@ -29,11 +29,10 @@ thread_local TrafficSecrets* captured = nullptr;
 
 using Bytes = std::span<const std::uint8_t>;
 
-Bytes octets(const OSSL_PARAM params[], const char* name) {
-  const OSSL_PARAM* const param = OSSL_PARAM_locate_const(params, name);
+Bytes octets(const OSSL_PARAM& param) {
   const void* data = nullptr;
   std::size_t size = 0;
-  if (param == nullptr || OSSL_PARAM_get_octet_string_ptr(param, &data, &size) != 1) return {};
+  if (OSSL_PARAM_get_octet_string_ptr(&param, &data, &size) != 1) return {};
   return {static_cast<const std::uint8_t*>(data), size};
 }
 
@@ -41,14 +40,42 @@ std::string_view as_text(Bytes bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-std::optional<Hash> digest_of(const OSSL_PARAM params[]) {
-  const OSSL_PARAM* const param = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_DIGEST);
+std::optional<Hash> digest_of(const OSSL_PARAM& param) {
   const char* name = nullptr;
-  if (param == nullptr || OSSL_PARAM_get_utf8_string_ptr(param, &name) != 1) return std::nullopt;
+  if (OSSL_PARAM_get_utf8_string_ptr(&param, &name) != 1) return std::nullopt;
   const std::string_view digest(name);
   if (digest == "SHA256" || digest == "SHA2-256") return Hash::kSha256;
   if (digest == "SHA384" || digest == "SHA2-384") return Hash::kSha384;
   return std::nullopt;
+}
+
+/// What libssl asks for (EVP_KDF-TLS13_KDF(7)); what it does not give is empty.
+struct Request {
+  std::optional<Hash> hash{};
+  int mode = -1;
+  Bytes key{};
+  Bytes salt{};
+  Bytes prefix{};
+  Bytes label{};
+  Bytes data{};
+};
+
+/// In one pass: a handshake asks a dozen times, and each name that is looked for is compared with
+/// all.
+Request read_request(const OSSL_PARAM params[]) {
+  Request request;
+  for (const OSSL_PARAM* param = params; param->key != nullptr; ++param) {
+    const std::string_view name(param->key);
+    if (name == OSSL_KDF_PARAM_DIGEST) request.hash = digest_of(*param);
+    if (name == OSSL_KDF_PARAM_MODE && OSSL_PARAM_get_int(param, &request.mode) != 1)
+      request.mode = -1;
+    if (name == OSSL_KDF_PARAM_KEY) request.key = octets(*param);
+    if (name == OSSL_KDF_PARAM_SALT) request.salt = octets(*param);
+    if (name == OSSL_KDF_PARAM_PREFIX) request.prefix = octets(*param);
+    if (name == OSSL_KDF_PARAM_LABEL) request.label = octets(*param);
+    if (name == OSSL_KDF_PARAM_DATA) request.data = octets(*param);
+  }
+  return request;
 }
 
 void capture(std::string_view label, Bytes secret) {
@@ -60,19 +87,17 @@ void capture(std::string_view label, Bytes secret) {
 /// The next secret of the schedule from the previous one and new key material (RFC 8446 section
 /// 7.1): HKDF-Extract(Derive-Secret(previous, label, ""), material). Without a previous one the
 /// salt, without material the key is zeros.
-bool extract(Hash hash, const OSSL_PARAM params[], std::span<std::uint8_t> out) {
+bool extract(const Request& request, std::span<std::uint8_t> out) {
   constexpr std::array<std::uint8_t, kHashSizeMax> kZeros{};
+  const Hash hash = *request.hash;
   const std::size_t size = hash_size(hash);
   if (out.size() != size) return false;
-  Bytes material = octets(params, OSSL_KDF_PARAM_KEY);
-  if (material.empty()) material = Bytes(kZeros).first(size);
+  const Bytes material = request.key.empty() ? Bytes(kZeros).first(size) : request.key;
 
-  const Bytes previous = octets(params, OSSL_KDF_PARAM_SALT);
   std::array<std::uint8_t, kHashSizeMax> salt{};
   const std::span derived(salt.data(), size);
-  if (!previous.empty() &&
-      !expand_label(hash, previous, as_text(octets(params, OSSL_KDF_PARAM_LABEL)), empty_hash(hash),
-                    derived))
+  if (!request.salt.empty() &&
+      !expand_label(hash, request.salt, as_text(request.label), empty_hash(hash), derived))
     return false;
   hmac(hash, derived, material, out);
   OPENSSL_cleanse(salt.data(), salt.size());
@@ -80,20 +105,14 @@ bool extract(Hash hash, const OSSL_PARAM params[], std::span<std::uint8_t> out) 
 }
 
 int derive(void* /*context*/, unsigned char* key, std::size_t key_size, const OSSL_PARAM params[]) {
-  const OSSL_PARAM* const mode_param = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_MODE);
-  const auto hash = digest_of(params);
-  int mode = 0;
-  if (mode_param == nullptr || OSSL_PARAM_get_int(mode_param, &mode) != 1 || !hash ||
-      as_text(octets(params, OSSL_KDF_PARAM_PREFIX)) != kPrefix)
-    return 0;
+  const Request request = read_request(params);
+  if (!request.hash || as_text(request.prefix) != kPrefix) return 0;
   const std::span out(key, key_size);
-  if (mode == EVP_KDF_HKDF_MODE_EXTRACT_ONLY) return extract(*hash, params, out) ? 1 : 0;
-  if (mode != EVP_KDF_HKDF_MODE_EXPAND_ONLY) return 0;
+  if (request.mode == EVP_KDF_HKDF_MODE_EXTRACT_ONLY) return extract(request, out) ? 1 : 0;
+  if (request.mode != EVP_KDF_HKDF_MODE_EXPAND_ONLY) return 0;
 
-  const auto label = as_text(octets(params, OSSL_KDF_PARAM_LABEL));
-  if (!expand_label(*hash, octets(params, OSSL_KDF_PARAM_KEY), label,
-                    octets(params, OSSL_KDF_PARAM_DATA), out))
-    return 0;
+  const std::string_view label = as_text(request.label);
+  if (!expand_label(*request.hash, request.key, label, request.data, out)) return 0;
   capture(label, out);
   return 1;
 }

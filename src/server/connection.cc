@@ -411,19 +411,17 @@ void Connection::consume(std::span<const std::uint8_t>& input) {
 void Connection::begin_relay_timer() {
   keep_alive_at_ = scratch_.now + keep_alive_period_;
   if (!shared_.config.disable_rtt_stats) {
-    const bool is_websocket = websocket_ != nullptr;  // derper does not look below one.
-    samples_rtt_ = !is_websocket && net::tcp_round_trip_time(send_side_.fd()).has_value();
-    if (!samples_rtt_)
-      scratch_.counters.sample_rtt(is_websocket ? metrics::TcpRtt::kNonTcp
-                                                : metrics::TcpRtt::kError);
+    samples_rtt_ = websocket_ == nullptr;  // derper does not look below one.
+    if (!samples_rtt_) scratch_.counters.sample_rtt(metrics::TcpRtt::kNonTcp);
   }
   worker_.timers().arm(deadline_, samples_rtt_ ? scratch_.now + kRttInterval : keep_alive_at_);
 }
 
 void Connection::on_relay_timer(TimePoint now) {
   if (samples_rtt_) {
-    if (const auto rtt = net::tcp_round_trip_time(send_side_.fd()))
-      scratch_.counters.sample_rtt(metrics::tcp_rtt_bucket(*rtt));
+    const auto rtt = net::tcp_round_trip_time(send_side_.fd());
+    samples_rtt_ = rtt.has_value();
+    scratch_.counters.sample_rtt(rtt ? metrics::tcp_rtt_bucket(*rtt) : metrics::TcpRtt::kError);
   }
   if (now >= keep_alive_at_) {
     worker_.outbox().add_keep_alive(*this);
