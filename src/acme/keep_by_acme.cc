@@ -3,11 +3,15 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <list>
 #include <mutex>
 #include <random>
+#include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "acme/control_thread.h"
 #include "acme/keeper.h"
@@ -50,12 +54,34 @@ class AcmeKeeper final : public CertificateKeeper {
       entry.status.name = identifier.value;
     }
     load_stored();
-    thread_.emplace(
-        [this](const std::stop_token& stop, bool was_woken) { return step(stop, was_woken); });
+    thread_.emplace([this](const std::stop_token& stop, bool /*was_woken*/) { return step(stop); });
   }
 
-  void check_now() override { thread_->wake(); }
-  void check_now(CertificateRequest /*request*/) override { thread_->wake(); }
+  void check_now() override {
+    retry_.store(true);
+    thread_->wake();
+  }
+  void check_now(CertificateRequest /*request*/) override { check_now(); }
+
+  void want_address(std::string_view ip) override {
+    {
+      const std::lock_guard lock(mutex_);
+      const bool is_known = std::ranges::any_of(
+          entries_, [&](const Entry& entry) { return entry.identifier.value == ip; });
+      if (is_known || std::ranges::find(wanted_, ip) != wanted_.end()) return;
+      if (entries_.size() + wanted_.size() >= options_.identifiers.size() + kWantedAddressesMax) {
+        if (!std::exchange(said_too_many_, true))
+          log_.warn(
+              fmt::format("certificate: clients asked for more addresses than {}: none is "
+                          "ordered for {} and those that follow",
+                          kWantedAddressesMax, ip));
+        return;
+      }
+      wanted_.emplace_back(ip);
+    }
+    thread_->wake();
+  }
+
   void request_stop() override { thread_->request_stop(); }
 
   [[nodiscard]] std::vector<CertificateStatus> status() const override {
@@ -69,6 +95,7 @@ class AcmeKeeper final : public CertificateKeeper {
   struct Entry {
     Identifier identifier;
     std::optional<ServerCertificate> certificate;
+    bool was_wanted = false;  ///< By a client, later.
     WallTime due = WallTime::min();
     std::uint64_t failures_in_a_row = 0;
     CertificateStatus status;  ///< Guarded by the mutex.
@@ -77,35 +104,80 @@ class AcmeKeeper final : public CertificateKeeper {
   // --- What is there already
 
   void load_stored() {
-    const WallTime now = system_clock::now();
-    for (Entry& entry : entries_) {
-      auto stored = store_.load(entry.identifier, now);
-      if (!stored) {
-        log_.warn(stored.error());
-        log_.warn(fmt::format("certificate: the one kept for {} is not used, a new one is ordered",
-                              entry.identifier.value));
-        continue;
-      }
-      if (!*stored) continue;
-      take(entry, std::move((*stored)->certificate));
-      log_.info(fmt::format("certificate: the one kept in {} is served, valid until {}",
-                            entry.certificate->cert_file, to_text(entry.certificate->not_after)));
-      if ((*stored)->from_elsewhere) {
-        log_.info(
-            fmt::format("certificate: it came from another ACME server than {}, so a new one "
-                        "is ordered now",
-                        options_.directory_url));
-        set_due(entry, WallTime::min());
-      }
-    }
+    for (Entry& entry : entries_) load_stored(entry);
     publish();
-    for (const Entry& entry : entries_)
-      if (!entry.certificate)
-        log_.info(fmt::format("certificate: there is none for {} yet, one is ordered from {}",
-                              entry.identifier.value, options_.directory_url));
+    for (const Entry& entry : entries_) say_if_missing(entry);
     if (std::ranges::none_of(entries_, [](const Entry& e) { return e.certificate.has_value(); }))
       sink_.waiting_for(fmt::format("no certificate yet: one for {} is being ordered from {}",
                                     entries_.front().identifier.value, options_.directory_url));
+  }
+
+  void load_stored(Entry& entry) {
+    auto stored = store_.load(entry.identifier, system_clock::now());
+    if (!stored) {
+      log_.warn(stored.error());
+      log_.warn(fmt::format("certificate: the one kept for {} is not used, a new one is ordered",
+                            entry.identifier.value));
+      return;
+    }
+    if (!*stored) return;
+    take(entry, std::move((*stored)->certificate));
+    log_.info(fmt::format("certificate: the one kept in {} is served, valid until {}",
+                          entry.certificate->cert_file, to_text(entry.certificate->not_after)));
+    if (!(*stored)->from_elsewhere) return;
+    log_.info(
+        fmt::format("certificate: it came from another ACME server than {}, so a new one is "
+                    "ordered now",
+                    options_.directory_url));
+    set_due(entry, WallTime::min());
+  }
+
+  void say_if_missing(const Entry& entry) {
+    if (!entry.certificate)
+      log_.info(fmt::format("certificate: there is none for {} yet, one is ordered from {}",
+                            entry.identifier.value, options_.directory_url));
+  }
+
+  /// What clients asked for since the last step.
+  void take_wanted() {
+    std::vector<Entry*> added;
+    {
+      const std::lock_guard lock(mutex_);
+      for (const std::string& ip : wanted_) {
+        Entry& entry = entries_.emplace_back();
+        entry.identifier = {.value = ip, .is_ip = true};
+        entry.was_wanted = true;
+        entry.status.name = ip;
+        added.push_back(&entry);
+      }
+      wanted_.clear();
+    }
+    for (Entry* const entry : added) {
+      load_stored(*entry);
+      say_if_missing(*entry);
+    }
+    if (std::ranges::any_of(added, [](const Entry* e) { return e->certificate.has_value(); }))
+      publish();
+  }
+
+  /// Before an address is ordered for again: whether it is not worth it.
+  [[nodiscard]] bool is_gone(const Entry& entry) const {
+    return entry.was_wanted && options_.is_local_ip &&
+           !options_.is_local_ip(entry.identifier.value);
+  }
+
+  void forget(std::list<Entry>::iterator entry) {
+    log_.info(
+        fmt::format("certificate: {} is no address of this machine any more, so none is kept "
+                    "for it",
+                    entry->identifier.value));
+    const bool was_served = entry->certificate.has_value();
+    {
+      const std::lock_guard lock(mutex_);
+      entries_.erase(entry);
+      said_too_many_ = false;
+    }
+    if (was_served) publish();
   }
 
   void take(Entry& entry, ServerCertificate certificate) {
@@ -140,13 +212,21 @@ class AcmeKeeper final : public CertificateKeeper {
 
   // --- Ordering
 
-  Duration step(const std::stop_token& stop, bool was_woken) {
+  Duration step(const std::stop_token& stop) {
+    take_wanted();
+    const bool retries = retry_.exchange(false);
     WallTime next = WallTime::max();
-    for (Entry& entry : entries_) {
-      if (stop.stop_requested()) break;
-      const bool is_retry = was_woken && entry.failures_in_a_row != 0;
-      if (is_retry || system_clock::now() >= entry.due) attempt(entry, stop);
-      next = std::min(next, entry.due);
+    for (auto entry = entries_.begin(); entry != entries_.end() && !stop.stop_requested();) {
+      const auto current = entry++;
+      const bool is_retry = retries && current->failures_in_a_row != 0;
+      if (is_retry || system_clock::now() >= current->due) {
+        if (is_gone(*current)) {
+          forget(current);
+          continue;
+        }
+        attempt(*current, stop);
+      }
+      next = std::min(next, current->due);
     }
     const WallTime now = system_clock::now();
     return next <= now ? Duration::zero() : std::min<Duration>(next - now, kNapMax);
@@ -253,9 +333,14 @@ class AcmeKeeper final : public CertificateKeeper {
   Log& log_;
   const CertificateStore store_;
   std::minstd_rand random_{std::random_device{}()};
-  std::list<Entry> entries_;  ///< Of the thread alone, but for `status`.
+  /// Changed by the thread alone, under the mutex as far as others read it: which there are, their
+  /// identifiers and their status.
+  std::list<Entry> entries_;
+  std::atomic<bool> retry_{false};
 
   mutable std::mutex mutex_;
+  std::vector<std::string> wanted_;  ///< Not among `entries_` yet.
+  bool said_too_many_ = false;
   std::optional<ControlThread> thread_;  ///< Last, so that it ends first.
 };
 

@@ -60,6 +60,9 @@ class CertificateKeeper {
   /// The same, with files of these names from now on; nothing else changes where certificates are
   /// ordered. Any thread.
   virtual void check_now(CertificateRequest request) = 0;
+  /// A client asked for a certificate for this address: orders one where certificates are ordered,
+  /// unless there is one or too many were asked for. Quick; any thread.
+  virtual void want_address(std::string_view /*ip*/) {}
   /// Any thread.
   [[nodiscard]] virtual std::vector<CertificateStatus> status() const = 0;
   /// Asks for the end without waiting for it, which the destructor does. Any thread.
@@ -110,8 +113,13 @@ struct AcmeOptions {
   bool alpn_first = true;
   std::string folder;  ///< Where certificates and account are kept.
   std::string user_agent;
+  /// Whether an address is still one of this machine's. One that was wanted later and is not any
+  /// more is forgotten instead of renewed. Called on the keeper's thread.
+  std::function<bool(const std::string& ip)> is_local_ip;
 };
 inline constexpr std::size_t kIdentifiersMax = 8;
+/// Addresses that clients may make us order certificates for, beside those.
+inline constexpr std::size_t kWantedAddressesMax = 8;
 
 /// Gets a certificate for each identifier, renews them, and serves the last good ones meanwhile:
 /// those of an earlier run at once. The server and the log must outlive the keeper.

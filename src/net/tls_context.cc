@@ -205,7 +205,7 @@ std::expected<void, std::string> TlsContext::set_certificates(
     shown_.swap(published);
     if (!shown_->empty()) waiting_for_.clear();
   }
-  depends_on_address_.store(for_address > 0, std::memory_order_relaxed);
+  depends_on_address_.store(for_address > 0 || on_unknown_address_, std::memory_order_relaxed);
   return {};  // What was there before ends here, outside the lock.
 }
 
@@ -246,7 +246,6 @@ std::shared_ptr<const TlsContext::ShownList> TlsContext::shown() const {
 
 SSL* TlsContext::new_ssl(std::string_view local_ip) const {
   const auto list = shown();
-  if (list->empty()) return SSL_new(without_certificate_.get());
   const Shown* chosen = nullptr;
   for (const Shown& candidate : *list) {
     if (candidate.ip.empty()) continue;
@@ -254,6 +253,8 @@ SSL* TlsContext::new_ssl(std::string_view local_ip) const {
     // Behind address translation the client's address for us is none of ours.
     if (chosen == nullptr) chosen = &candidate;
   }
+  if (on_unknown_address_) on_unknown_address_(local_ip);
+  if (list->empty()) return SSL_new(without_certificate_.get());
   return SSL_new((chosen != nullptr ? *chosen : list->front()).context.get());
 }
 

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <expected>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -11,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "net/record_key.h"
@@ -78,6 +80,14 @@ class TlsContext {
                                                                EVP_PKEY* key);
   void remove_challenge(std::string_view name);
 
+  /// Calls `handler` for every handshake of a client that reached us at an address that no
+  /// certificate is for, on the thread of that client: it has to be quick. Before other threads use
+  /// this object.
+  void on_unknown_address(std::function<void(std::string_view local_ip)> handler) {
+    on_unknown_address_ = std::move(handler);
+    depends_on_address_.store(true, std::memory_order_relaxed);
+  }
+
   /// Whether new_ssl() wants to know at which address the client reached us.
   [[nodiscard]] bool depends_on_address() const {
     return depends_on_address_.load(std::memory_order_relaxed);
@@ -115,6 +125,7 @@ class TlsContext {
   std::unique_ptr<BIO_METHOD, BioMethodDeleter> bio_method_;
   std::string required_sni_;
   std::optional<RecordKey::Backend> own_records_;
+  std::function<void(std::string_view local_ip)> on_unknown_address_;
   ContextPtr without_certificate_;
 
   std::atomic<bool> depends_on_address_{false};

@@ -13,6 +13,7 @@
 
 #include "admin/debug_access.h"
 #include "net/address.h"
+#include "net/socket.h"
 
 namespace detour::server {
 namespace {
@@ -160,6 +161,11 @@ std::expected<acme::AcmeOptions, std::string> Certificates::acme_options() const
   options.alpn_first = config_.listen.port == kHttpsPort || config_.http_port != kHttpPort;
   options.folder = config_.cert_dir;
   options.user_agent = fmt::format("detour/{}", config_.version);
+  // Also right for addresses that are routed here and that no interface has.
+  options.is_local_ip = [](const std::string& ip) {
+    const auto address = net::SocketAddress::parse(ip, 0);
+    return address && net::bind_udp(*address).has_value();
+  };
   return options;
 }
 
@@ -183,6 +189,9 @@ std::expected<std::unique_ptr<Certificates>, std::string> Certificates::make(
     auto to_order = made->acme_options();
     if (!to_order) return std::unexpected(to_order.error());
     made->to_order_ = std::move(*to_order);
+    if (config.acme_ip_certs)
+      made->tls_->on_unknown_address(
+          [self = made.get()](std::string_view ip) { self->on_unknown_address(ip); });
     return made;
   }
   if (current == nullptr) return std::unexpected("there is no certificate to serve");
@@ -220,6 +229,17 @@ std::expected<void, std::string> Certificates::serve(
     if (to_order_) (identifier.is_ip ? one.ip : one.dns_name) = identifier.value;
   }
   return tls_->set_certificates(shown);
+}
+
+void Certificates::on_unknown_address(std::string_view ip) {
+  // A private authority may well reach what the internet cannot.
+  if (is_public_ip(ip) || !config_.acme_directory.empty()) return keeper_->want_address(ip);
+  if (!said_not_public_.exchange(true))
+    log_.info(
+        fmt::format("certificate: a client reached {}, which no public authority gives a "
+                    "certificate for; where clients come by an address that is translated to this "
+                    "one, make that address the host name",
+                    ip));
 }
 
 void Certificates::request_stop() {

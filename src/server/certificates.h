@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <expected>
 #include <map>
 #include <memory>
@@ -78,6 +79,8 @@ class Certificates final : public acme::ChallengeServer {
   [[nodiscard]] std::expected<void, std::string> serve(
       std::span<const acme::KeptCertificate> certificates);
   [[nodiscard]] std::expected<acme::AcmeOptions, std::string> acme_options() const;
+  /// A client reached us at an address that there is no certificate for; any thread.
+  void on_unknown_address(std::string_view ip);
 
   const config::Config config_;
   const std::string relay_key_hex_;
@@ -87,6 +90,8 @@ class Certificates final : public acme::ChallengeServer {
 
   mutable std::mutex mutex_;
   std::map<std::string, std::string, std::less<>> http_tokens_;
+
+  std::atomic<bool> said_not_public_{false};
 
   std::unique_ptr<acme::CertificateKeeper> keeper_;  ///< Last, so that it ends first.
 };
