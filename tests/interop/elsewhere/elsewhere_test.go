@@ -159,6 +159,7 @@ func TestAHostNameThatIsAnotherMachine(t *testing.T) {
 	if err := world.Address("lo:1", public); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { world.Address("lo:1", "0.0.0.0") }) // takes the alias away
 	if found := planned(t, elsewhere); !has(found, "WARN D12 not-this-machine") || has(found, "INFO D30 behind-nat") {
 		t.Errorf("with the public address %s: %v", public, found)
 	}
