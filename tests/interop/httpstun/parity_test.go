@@ -160,11 +160,73 @@ func TestEachEventMovesItsMetricsAlone(t *testing.T) {
 	type deltas map[string]float64
 	nobody := key.NewNode().Public()
 	login := deltas{"derp_accepts": 1, "derp_current_connections": 1, "derp_clients_local": 1, "derp_clients_total": 1}
+	meshKey := strings.Repeat("0a", 32)
+	psk := filepath.Join(t.TempDir(), "mesh.key")
+	if err := os.WriteFile(psk, []byte(meshKey), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	meshPeer := func(t *testing.T, w *world) *wire.Conn {
+		t.Helper()
+		c := wire.Dial(t, w.r)
+		c.Login(`{"version":2,"meshKey":"` + meshKey + `"}`)
+		return c
+	}
+	stranger := key.NewNode().Public()
+	// with is what a mesh peer's login moves, and more.
+	with := func(base, more deltas) deltas {
+		all := maps.Clone(base)
+		for name, n := range more {
+			all[name] += n
+		}
+		return all
+	}
 	cases := []struct {
 		name   string
 		event  func(t *testing.T, w *world)
 		deltas deltas
 	}{
+		{"a mesh peer", func(t *testing.T, w *world) { meshPeer(t, w) }, login},
+		{"a mesh peer that watches", func(t *testing.T, w *world) {
+			c := meshPeer(t, w)
+			c.Put(wire.Encode(wire.WatchConns))
+			for range 3 {
+				if f := c.Frame(); f.Type != wire.PeerPresent {
+					t.Fatalf("got %v, want PeerPresent", f)
+				}
+			}
+		}, with(login, deltas{"derp_watchers": 1})},
+		{"a packet that a mesh peer forwards", func(t *testing.T, w *world) {
+			meshPeer(t, w).Put(wire.Encode(wire.ForwardPacket, wire.Raw(stranger), wire.Raw(w.a.Pub), make([]byte, 50)))
+			w.a.Want(wire.RecvPacket, wire.Raw(stranger), make([]byte, 50))
+		}, with(login, deltas{"derp_packets_forwarded_in": 1, "derp_packets_sent": 1, "derp_bytes_sent": 50})},
+		{"a forwarded packet for nobody", func(t *testing.T, w *world) {
+			c := meshPeer(t, w)
+			c.Put(wire.Encode(wire.ForwardPacket, wire.Raw(stranger), wire.Raw(nobody), make([]byte, 60)))
+			c.WantAlive()
+		}, with(login, deltas{"derp_packets_forwarded_in": 1, "derp_got_ping": 1, "derp_sent_pong": 1,
+			`derp_packets_dropped{reason="unknown_dest_on_fwd",kind="other"}`: 1, `derp_bytes_dropped{reason="unknown_dest_on_fwd",kind="other"}`: 60})},
+		{"a mesh peer has a client closed", func(t *testing.T, w *world) {
+			meshPeer(t, w).Put(wire.Encode(wire.ClosePeer, wire.Raw(w.b.Pub)))
+			w.b.WantClosed()
+		}, deltas{"derp_accepts": 1}},
+		{"a WebSocket that says nothing", func(t *testing.T, w *world) {
+			c := wire.Dial(t, w.r)
+			c.Put([]byte("GET /derp HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+				"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: derp\r\n\r\n"))
+			if head := c.ReadHead(); !strings.HasPrefix(head, "HTTP/1.1 101 ") {
+				t.Fatalf("got %q", head)
+			}
+		}, deltas{"derp_websocket_accepts": 1, "derp_accepts": 1}},
+		{"a question for a name that nobody published", func(t *testing.T, w *world) {
+			if _, _, err := w.r.Get("/bootstrap-dns?q=a.example"); err != nil {
+				t.Fatal(err)
+			}
+		}, deltas{"bootstrap_dns_requests": 1, "bootstrap_dns_unpublished_misses": 1, "bootstrap_dns_queried_domains": 1}},
+		{"STUN over IPv6", func(t *testing.T, w *world) {
+			if _, err := relay.STUNRequest(fmt.Sprintf("[::1]:%d", w.r.STUNPort), timeout); err != nil {
+				t.Fatal(err)
+			}
+		}, deltas{`stun_requests{disposition="success"}`: 1, `stun_addrfamily{family="ipv6"}`: 1}},
 		{"a login", func(t *testing.T, w *world) { wire.Login(t, w.r) }, login},
 		{"a login that prefers another node", func(t *testing.T, w *world) {
 			c := wire.Dial(t, w.r)
@@ -233,7 +295,7 @@ func TestEachEventMovesItsMetricsAlone(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := &world{r: relay.Start(t, relay.Options{})}
+			w := &world{r: relay.Start(t, relay.Options{AnyIP: true, Args: []string{"-mesh-psk-file", psk}})}
 			w.a, w.b = wire.Login(t, w.r), wire.Login(t, w.r)
 			// The start itself asked for STUN and HTTP; from a state in which nothing moves any more.
 			before := w.r.Varz(t)
