@@ -86,6 +86,9 @@ func TestChangedFilesArePickedUpUnderAConnectedClient(t *testing.T) {
 		}
 		return nil
 	})
+	if left := r.Varz(t)[`detour_certificate_expires_in_seconds{name="`+host+`"}`]; left < 3600 {
+		t.Errorf("%v seconds until it expires", left)
+	}
 	if took := time.Since(changed); took > 10*time.Second+relay.Slack {
 		t.Errorf("it took %v", took)
 	}

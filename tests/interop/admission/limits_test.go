@@ -2,7 +2,9 @@ package admission_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,6 +77,65 @@ func TestAcceptLimitThatIsNotReached(t *testing.T) {
 	}
 	if got := r.Varz(t); got[rejected] != 0 || got[accepted] < 21 {
 		t.Errorf("%v accepted and %v rejected, want at least 21 and none", got[accepted], got[rejected])
+	}
+}
+
+// Connections have a bound in total and for each address; those beyond it are closed at once, the others
+// stay, and who leaves makes room. SIGHUP changes the bounds.
+func TestConnectionCaps(t *testing.T) {
+	t.Parallel()
+	if !ours(t) {
+		return
+	}
+	file := filepath.Join(t.TempDir(), "relay.toml")
+	caps := func(total, address int) {
+		t.Helper()
+		writeFile(t, file, fmt.Sprintf("connections-max = %d\nconnections-per-address-max = %d\n", total, address))
+	}
+	caps(4, 2)
+	r := serve(t, nil, "--config", file)
+	from := func(ip string) (*wire.Conn, error) {
+		d := tls.Dialer{Config: r.TLSConfig(), NetDialer: &net.Dialer{Timeout: wire.IOTimeout, LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}}
+		nc, err := d.Dial("tcp", r.Addr)
+		if err != nil {
+			return nil, err
+		}
+		c := wire.New(t, r, nc)
+		return c, c.LoginError(wire.DefaultInfo)
+	}
+	comesIn := func(ip string) *wire.Conn {
+		t.Helper()
+		var c *wire.Conn
+		var err error
+		// A connection that was just closed may still count.
+		if !relay.Poll(20*time.Second, func() bool { c, err = from(ip); return err == nil }) {
+			t.Fatalf("from %s: %v", ip, err)
+		}
+		return c
+	}
+	staysOut := func(ip string) {
+		t.Helper()
+		if _, err := from(ip); err == nil {
+			t.Errorf("one connection too many from %s", ip)
+		}
+	}
+	in := []*wire.Conn{comesIn("127.0.0.2"), comesIn("127.0.0.2"), comesIn("127.0.0.3")}
+	staysOut("127.0.0.2")
+	wantLog(t, r, "127.0.0.2 has all 2 connections that --connections-per-address-max")
+	in = append(in, comesIn("127.0.0.3"))
+	staysOut("127.0.0.4")
+	wantLog(t, r, "all 4 connections that --connections-max allows")
+	in[0].Close()
+	in[0] = comesIn("127.0.0.4")
+	staysOut("127.0.0.4")
+
+	caps(6, 3)
+	r.Signal(syscall.SIGHUP)
+	wantLog(t, r, `connections-max was "4" and is "6"`)
+	in = append(in, comesIn("127.0.0.3"))
+	staysOut("127.0.0.3")
+	for _, c := range in {
+		c.WantAlive()
 	}
 }
 

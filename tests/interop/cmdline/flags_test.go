@@ -72,6 +72,24 @@ func TestVersion(t *testing.T) {
 	}
 }
 
+// What the program is called decides who it is: a name in the file system, or the zeroth argument that
+// `exec -a` and service managers choose.
+func TestTheZerothArgumentIsTheName(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"derper", "/usr/local/bin/derper"} {
+		cmd := exec.Command(relay.Binary(t), "-h")
+		if !relay.IsDerper() {
+			cmd.Path = relay.DetourBinary(t)
+		}
+		cmd.Args[0] = name
+		cmd.Env = relay.CleanEnv()
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), "Usage of "+name+":") {
+			t.Errorf("as %s: %v\n%s", name, err, out)
+		}
+	}
+}
+
 // derperFlags are all flags of derper v1.102.5.
 var derperFlags = []string{"a", "accept-connection-burst", "accept-connection-limit", "ace", "acme-eab-key", "acme-eab-kid",
 	"acme-email", "acme-ip-certs", "bootstrap-dns-names", "c", "certdir", "certmode", "derp", "dev", "home", "hostname",
