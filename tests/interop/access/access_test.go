@@ -33,7 +33,12 @@ func TestMain(m *testing.M) {
 				return fmt.Errorf("%s: %w", ip, err)
 			}
 		}
-		return nil
+		for ip := range rollout {
+			if err := world.Address("lo:r"+ip[len("1.2.3."):], ip); err != nil {
+				return fmt.Errorf("%s: %w", ip, err)
+			}
+		}
+		return world.File("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
 	})
 }
 

@@ -106,6 +106,22 @@ func TestOneYesIsEnough(t *testing.T) {
 	wantLog(t, r, "there is no socket "+dead)
 }
 
+// Under its own name the relay is closed while a source fails, unless told otherwise; the log names the
+// switch.
+func TestServeIsClosedWhileNobodyAnswers(t *testing.T) {
+	t.Parallel()
+	if !ours(t) {
+		return
+	}
+	closed := fmt.Sprintf("http://127.0.0.1:%d/", relay.FreePort(t, "127.0.0.1"))
+	r := serve(t, nil, "--verify-client-url", closed)
+	priv := key.NewNode()
+	wantRefused(t, dial(t, r, priv, wire.DefaultInfo))
+	wantLog(t, r, keyText(priv.Public()))
+	wantLog(t, r, closed)
+	wantAdmitted(t, dial(t, serve(t, nil, "--verify-client-url", closed, "--verify-client-url-fail-open"), priv, wire.DefaultInfo))
+}
+
 // The Authorization header comes from a file, which is read again when it changes.
 func TestControllersGetAnAuthorizationHeader(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,8 @@ package parity_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -186,12 +188,93 @@ func TestEndpoints(t *testing.T) {
 		"/debug/traffic":               {"httpstun"},
 		"/debug/clients/":              {"httpstun"},
 		"/.well-known/acme-challenge/": {"httpstun"},
+		"CONNECT":                      {"connect", "httpstun"},
 	} {
 		t.Run(path, func(t *testing.T) {
 			for _, pkg := range packages {
 				if !strings.Contains(source(t, pkg), path) {
 					t.Errorf("no test of %s asks for it", pkg)
 				}
+			}
+		})
+	}
+}
+
+// variables are what the widespread container images of derper read, and the setting that each means.
+var variables = map[string]struct{ setting, text, value string }{
+	"DERP_DOMAIN":            {"hostname", "derp.interop.test", "derp.interop.test"},
+	"DERP_HOSTNAME":          {"hostname", "derp.interop.test", "derp.interop.test"},
+	"DERP_HOST":              {"hostname", "derp.interop.test", "derp.interop.test"},
+	"DERP_CERT_MODE":         {"cert-mode", "letsencrypt", "letsencrypt"},
+	"DERP_CERTMODE":          {"cert-mode", "letsencrypt", "letsencrypt"},
+	"DERP_CERT_DIR":          {"cert-dir", "/app/certs", "/app/certs"},
+	"DERP_CERTS":             {"cert-dir", "/app/certs", "/app/certs"},
+	"DERP_ADDR":              {"listen", ":8443", ":8443"},
+	"DERP_PORT_HTTPS":        {"listen", "8443", ":8443"},
+	"DERP_HTTP_PORT":         {"http-port", "8080", "8080"},
+	"DERP_PORT_HTTP":         {"http-port", "8080", "8080"},
+	"DERP_STUN":              {"stun", "false", "false"},
+	"DERP_ENABLE_STUN":       {"stun", "false", "false"},
+	"DERP_STUN_PORT":         {"stun-port", "3479", "3479"},
+	"DERP_PORT_STUN":         {"stun-port", "3479", "3479"},
+	"DERP_VERIFY_CLIENTS":    {"verify-clients", "true", "true"},
+	"DERP_VERIFY_CLIENT_URL": {"verify-client-url", "https://a.interop.test/verify", "[https://a.interop.test/verify]"},
+}
+
+// Each of them counts more than the file and less than the option.
+func TestVariablesOfTheContainerImages(t *testing.T) {
+	t.Parallel()
+	if !relay.DetourOnly(t, "settings come from the environment and from a file") {
+		return
+	}
+	type setting struct {
+		Value  any
+		From   string
+		Source string
+	}
+	config := func(t *testing.T, env []string, args ...string) map[string]setting {
+		t.Helper()
+		cmd := exec.Command(relay.DetourBinary(t), append([]string{"config", "--json"}, args...)...)
+		cmd.Env = append(append(relay.CleanEnv(), "HOME=/nonexistent"), env...)
+		var errOut bytes.Buffer
+		cmd.Stderr = &errOut
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, errOut.String())
+		}
+		all := map[string]setting{}
+		if err := json.Unmarshal(out, &all); err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	// Other values of all of them.
+	other := map[string][2]string{ // in the file, as an option
+		"hostname": {`"file.interop.test"`, "option.interop.test"}, "cert-mode": {`"gcp"`, "manual"}, "cert-dir": {`"/file"`, "/option"},
+		"listen": {`":1"`, ":2"}, "http-port": {"1", "2"}, "stun": {"true", "true"}, "stun-port": {"1", "2"}, "verify-clients": {"false", "false"},
+		"verify-client-url": {`"https://file.interop.test"`, "https://option.interop.test"},
+	}
+	for name, v := range variables {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			base := []string{"--acme-email=x@interop.test", "--acme-eab-kid=x", "--acme-eab-key=eA"}
+			if v.setting != "hostname" {
+				base = append(base, "--hostname=base.interop.test")
+			}
+			file := filepath.Join(t.TempDir(), "relay.toml")
+			if err := os.WriteFile(file, []byte(v.setting+" = "+other[v.setting][0]+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			base = append(base, "--config", file)
+			if got := config(t, nil, base...)[v.setting]; got.From != "file" {
+				t.Errorf("without the variable: %+v", got)
+			}
+			if got := config(t, []string{name + "=" + v.text}, base...)[v.setting]; fmt.Sprint(got.Value) != v.value || got.From != "environment" || got.Source != "environment variable "+name {
+				t.Errorf("%s=%s: %+v, want %s", name, v.text, got, v.value)
+			}
+			got := config(t, []string{name + "=" + v.text}, append(base, "--"+v.setting+"="+other[v.setting][1])...)[v.setting]
+			if got.From != "flag" || fmt.Sprint(got.Value) == v.value {
+				t.Errorf("with the option: %+v", got)
 			}
 		})
 	}
