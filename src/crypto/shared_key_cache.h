@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <mutex>
 #include <optional>
-#include <unordered_map>
 #include <vector>
 
 #include "crypto/box.h"
@@ -21,31 +20,38 @@ namespace detour::crypto {
 /// packet to a node that is not there with PeerGone.
 class SharedKeyCache {
  public:
-  /// Keeps up to `capacity` keys (at least one), about 130 bytes each, allocated as they come.
-  explicit SharedKeyCache(std::size_t capacity);
+  /// Keys live in sets of so many; the hash of the peer says in which.
+  static constexpr std::size_t kWays = 4;
+
+  /// Keeps up to `sets` * kWays keys (at least one set), in one block of about 70 bytes each that
+  /// is allocated with the first: blocks of their own would lie between those of the logins, and
+  /// keep the heap from shrinking.
+  explicit SharedKeyCache(std::size_t sets);
   SharedKeyCache(const SharedKeyCache&) = delete;
   SharedKeyCache& operator=(const SharedKeyCache&) = delete;
   ~SharedKeyCache() = default;
 
   [[nodiscard]] std::optional<SharedKey> find(const NodePublic& peer) const;
   /// Keeps `key` for a peer that has proved that it has the other half: that a box of it was
-  /// opened. The one that has been there the longest makes room.
+  /// opened. The one that has been in its set the longest makes room.
   void remember(const NodePublic& peer, const SharedKey& key);
 
   [[nodiscard]] std::size_t size() const;
 
  private:
-  /// Peers choose their keys, so where one lands must not be theirs to choose.
-  struct Hash {
-    [[nodiscard]] std::size_t operator()(const NodePublic& peer) const;
-    std::array<std::uint8_t, 16> seed{};
+  struct Entry {
+    NodePublic peer;
+    std::optional<SharedKey> key;  ///< Empty: a free place.
   };
+  using Set = std::array<Entry, kWays>;  ///< The newest is the first.
 
-  const std::size_t capacity_;
+  [[nodiscard]] std::size_t set_of(const NodePublic& peer) const;
+
+  /// Peers choose their keys, so where one lands must not be theirs to choose.
+  const std::array<std::uint8_t, 16> seed_;
+  const std::size_t set_count_;
   mutable std::mutex mutex_;
-  std::unordered_map<NodePublic, SharedKey, Hash> keys_;
-  std::vector<NodePublic> oldest_first_;  ///< A ring once it is full.
-  std::size_t oldest_ = 0;                ///< Where the ring begins.
+  std::vector<Set> sets_;
 };
 
 }  // namespace detour::crypto

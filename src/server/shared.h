@@ -43,8 +43,8 @@ class Worker;
 /// sockets of the relay itself.
 inline constexpr std::uint64_t kDescriptorsReserved = 24;
 
-/// Of so many clients the NaCl key is kept for their next login: one megabyte when it is full.
-inline constexpr std::size_t kSharedKeysKept = 8192;
+/// Of 8192 clients the NaCl key is kept for their next login, in 0.6 MB.
+inline constexpr std::size_t kSharedKeySets = 2048;
 
 /// A login has this long from accept to ServerInfo, TLS and HTTP included.
 inline constexpr Duration kLoginTimeout = std::chrono::seconds(10);
@@ -90,7 +90,7 @@ class Shared {
   const config::Config config;
   const crypto::NodePrivate private_key;
   const crypto::NodePublic public_key;
-  crypto::SharedKeyCache shared_keys{kSharedKeysKept};
+  crypto::SharedKeyCache shared_keys{kSharedKeySets};
   Log& log;
   Quiescence quiescence;
   relay::Directory directory;

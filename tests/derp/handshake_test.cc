@@ -255,7 +255,7 @@ TEST(OpenClientInfo, RefusesAWrongKeyOfEitherSide) {
 }
 
 TEST(OpenClientInfo, RemembersAClientWhoseBoxWasOpened) {
-  crypto::SharedKeyCache known(4);
+  crypto::SharedKeyCache known(1);
   const auto payload = payload_of(test::unhex(kClientInfoHex));
   auto forged = payload;
   forged.back() ^= 1;
