@@ -20,10 +20,11 @@ func TestMain(m *testing.M) { world.Main(m, func() error { return nil }) }
 func TestACertificateForEachAddressThatIsReached(t *testing.T) {
 	a := startPebble(t, pebbleOptions{httpPort: 80, tlsPort: 443, validity: shortLived})
 	roots := a.roots()
-	env := a.asLetsEncrypt()
+	env := a.as(letsEncrypt)
 	dir := t.TempDir()
+	name := host
 	start := func(binary string) *relay.Relay {
-		return relay.Start(t, relay.Options{Host: host, AnyIP: true, Port: 443, HTTPPort: 80, NoSTUN: true, NoWait: true,
+		return relay.Start(t, relay.Options{Host: name, AnyIP: true, Port: 443, HTTPPort: 80, NoSTUN: true, NoWait: true,
 			Dir: dir, Env: env, Binary: binary, Args: []string{"-certmode=letsencrypt", "-acme-ip-certs"}})
 	}
 	// What the client sends as server name, and where it comes to.
@@ -71,6 +72,14 @@ func TestACertificateForEachAddressThatIsReached(t *testing.T) {
 	}
 	if n := a.orders(); n != issued {
 		t.Errorf("after restarts %d certificates were issued, want %d", n, issued)
+	}
+
+	// A relay that has no other name than its address.
+	name, dir = "8.8.4.4", t.TempDir()
+	start("")
+	reached("", "8.8.4.4")
+	if _, err := handshake("8.8.4.4:443", host); err == nil {
+		t.Error("a client that asks for a name is served")
 	}
 }
 

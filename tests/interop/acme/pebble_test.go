@@ -209,11 +209,16 @@ func (a *authority) orders() int {
 	return strings.Count(a.output(), "Issued certificate serial")
 }
 
-// asLetsEncrypt puts something in front of the authority that a relay takes for Let's Encrypt: a
-// proxy to set as HTTPS_PROXY, and the root to trust. Derper knows no other address.
-func (a *authority) asLetsEncrypt() (env []string) {
+// The authorities that are built into both servers.
+const (
+	letsEncrypt = "acme-v02.api.letsencrypt.org"
+	google      = "dv.acme-v02.api.pki.goog"
+)
+
+// as puts something in front of the authority that a relay takes for one of those: a proxy to set as
+// HTTPS_PROXY, and the root to trust. Derper knows no other address.
+func (a *authority) as(name string) (env []string) {
 	a.t.Helper()
-	const name = "acme-v02.api.letsencrypt.org"
 	ca := relay.NewCA()
 	chain, key := ca.For(name)
 	certificate, err := tls.X509KeyPair([]byte(chain), []byte(key))
