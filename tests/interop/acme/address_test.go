@@ -14,6 +14,20 @@ import (
 // In a world of its own ports 443 and 80 are free, and the machine gets addresses that the internet knows.
 func TestMain(m *testing.M) { world.Main(m, func() error { return nil }) }
 
+// giveAddress gives loopback an address, with the length of the network that the kernel makes of it.
+func giveAddress(t *testing.T, alias, ip string) (takeAway func()) {
+	t.Helper()
+	bare, _, _ := strings.Cut(ip, "/")
+	if err := world.Address(alias, bare); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if out, err := exec.Command("ip", "addr", "del", ip, "dev", "lo").CombinedOutput(); err != nil {
+			t.Fatalf("taking %s away: %v\n%s", ip, err, out)
+		}
+	}
+}
+
 // With -acme-ip-certs a client that comes to an address gets a certificate for it, also when the machine
 // has that address only since the relay runs; the host name has one of its own beside them. Alone, since
 // it takes the ports of all addresses.
@@ -41,10 +55,10 @@ func TestACertificateForEachAddressThatIsReached(t *testing.T) {
 	}
 	r := start("")
 	reached(host, "127.0.0.1")
-	for i, ip := range []string{"8.8.4.4", "2606:4700::1111"} {
-		if err := world.Address([]string{"lo:7", ""}[i], ip); err != nil {
-			t.Fatal(err)
-		}
+	for _, ip := range []string{"8.8.4.4/8", "2606:4700::1111/128"} {
+		takeAway := giveAddress(t, "lo:7", ip)
+		t.Cleanup(takeAway)
+		ip, _, _ = strings.Cut(ip, "/")
 		reached("", ip)
 		reached(host, ip)
 	}
@@ -94,15 +108,11 @@ func TestAddressesThatClientsAskFor(t *testing.T) {
 	s := serve(t, "", p, "--listen", fmt.Sprintf(":%d", p.tls), "--hostname", host, "--cert-mode", "letsencrypt", "--acme-ip-certs",
 		"--acme-directory", a.directory, "--acme-ca-file", a.caFile)
 	s.waitFor("got one for " + host)
-	if err := world.Address("lo:8", "203.0.113.9"); err != nil {
-		t.Fatal(err)
-	}
+	takeAway := giveAddress(t, "lo:8", "203.0.113.9/24")
 	reach := func(ip string) { handshake(net.JoinHostPort(ip, fmt.Sprint(p.tls)), "") }
 	reach("203.0.113.9")
 	s.waitFor("got one for 203.0.113.9")
-	if out, err := exec.Command("ip", "addr", "del", "203.0.113.9/24", "dev", "lo").CombinedOutput(); err != nil {
-		t.Fatalf("taking the address away: %v\n%s", err, out)
-	}
+	takeAway()
 	for i := 1; i <= 7; i++ {
 		reach(fmt.Sprintf("127.0.1.%d", i))
 	}
