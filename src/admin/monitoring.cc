@@ -1,9 +1,9 @@
 #include "admin/monitoring.h"
 
-#include <string_view>
 #include <utility>
 
-#include "admin/constant_time.h"
+#include "admin/page_access.h"
+#include "admin/status_page.h"
 
 namespace detour::admin {
 namespace {
@@ -18,17 +18,8 @@ using http::text_error;
   return response;
 }
 
-[[nodiscard]] bool may_read_metrics(const Request& request, const std::string& token) {
-  if (token.empty()) return true;
-  constexpr std::string_view kScheme = "Bearer ";
-  const std::string_view given = request.header("Authorization");
-  return given.size() > kScheme.size() &&
-         http::equals_ignoring_case(given.substr(0, kScheme.size()), kScheme) &&
-         equal_in_constant_time(given.substr(kScheme.size()), token);
-}
-
 [[nodiscard]] Response answer_metrics(const Request& request, const Monitoring& monitoring) {
-  if (!may_read_metrics(request, monitoring.token))
+  if (!monitoring.token.empty() && !has_bearer_token(request, monitoring.token))
     return text_error(401, "a bearer token is needed").with("WWW-Authenticate", "Bearer");
   Response response{.status = 200, .headers = {}, .body = monitoring.render_metrics()};
   response.with("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
@@ -41,7 +32,8 @@ using http::text_error;
 
 }  // namespace
 
-Response answer_monitoring(const Request& request, const Monitoring& monitoring) {
+Response answer_monitoring(const Request& request, std::string_view peer_ip,
+                           const Monitoring& monitoring) {
   if (request.method != "GET" && request.method != "HEAD")
     return text_error(405, "only GET and HEAD").with("Allow", "GET, HEAD");
   if (request.path == "/metrics") return answer_metrics(request, monitoring);
@@ -50,7 +42,16 @@ Response answer_monitoring(const Request& request, const Monitoring& monitoring)
     const auto unhealthy = monitoring.unhealthy();
     return verdict(unhealthy ? unhealthy : monitoring.unready());
   }
-  return text_error(404, "there is /metrics, /healthz and /readyz");
+  const PageCall call{.request = request, .peer_ip = peer_ip, .token = monitoring.token};
+  if (request.path == "/" || request.path == "/status") {
+    auto refusal = refuse_page(call);
+    return refusal ? std::move(*refusal) : status_page();
+  }
+  if (request.path == "/status.json") {
+    auto refusal = refuse_page_data(call);
+    return refusal ? std::move(*refusal) : monitoring.answer_page_data(request);
+  }
+  return text_error(404, "there is /metrics, /healthz, /readyz and / (the status page)");
 }
 
 }  // namespace detour::admin

@@ -10,10 +10,12 @@
 #include <cmath>
 #include <functional>
 #include <map>
+#include <span>
 #include <unordered_map>
 #include <utility>
 
 #include "admin/query.h"
+#include "admin/status_json.h"
 #include "base/duration.h"
 
 namespace detour::admin {
@@ -197,6 +199,12 @@ ordered_json json_of(const PairStatus& pair) {
           {"packets", pair.packets}};
 }
 
+ordered_json json_of(const std::vector<ListeningState>& listening) {
+  ordered_json list = ordered_json::array();
+  for (const auto& one : listening) list.push_back({{"what", one.what}, {"address", one.address}});
+  return list;
+}
+
 ordered_json json_of(const MeshStatus& mesh) {
   return {{"name", mesh.name},
           {"up", mesh.is_up},
@@ -365,7 +373,8 @@ std::vector<const ClientStatus*> select_clients(const RelayStatus& status,
   return clients;
 }
 
-std::string format_status_json(const RelayStatus& status, const ClientSelection& selection) {
+ordered_json status_object(const RelayStatus& status,
+                           const std::vector<const ClientStatus*>& clients, std::size_t pairs_max) {
   ordered_json whole = {
       {"version", status.version},
       {"at", time_text(status.at)},
@@ -376,7 +385,7 @@ std::string format_status_json(const RelayStatus& status, const ClientSelection&
       {"uptimeSeconds", status.totals.uptime_seconds},
       {"publicKey", status.public_key},
       {"hostname", status.hostname},
-      {"address", status.address},
+      {"listening", json_of(status.listening)},
       {"machine", status.machine},
       {"workers", status.workers},
       {"silentWorkers", status.silent_workers},
@@ -386,16 +395,23 @@ std::string format_status_json(const RelayStatus& status, const ClientSelection&
     for (const auto& item : items) array.push_back(make(item));
     whole[std::string(name)] = std::move(array);
   };
-  list("clients", select_clients(status, selection),
-       [&](const ClientStatus* client) { return json_of(status, *client); });
-  list("pairs", status.pairs, [](const PairStatus& pair) { return json_of(pair); });
+  list("clients", clients, [&](const ClientStatus* client) { return json_of(status, *client); });
+  list("pairs", std::span(status.pairs).first(std::min(pairs_max, status.pairs.size())),
+       [](const PairStatus& pair) { return json_of(pair); });
   whole["pairsSeconds"] = rounded(seconds(status.pairs_cover));
   list("mesh", status.mesh, [](const MeshStatus& mesh) { return json_of(mesh); });
   list("certificates", status.certificates,
        [&](const CertificateState& certificate) { return json_of(status, certificate); });
   whole["admission"] = json_of(status.admission, status.totals);
-  // Names and reasons come from outside and need not be UTF-8.
-  return whole.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  return whole;
+}
+
+std::string json_text(const ordered_json& object) {
+  return object.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+}
+
+std::string format_status_json(const RelayStatus& status, const ClientSelection& selection) {
+  return json_text(status_object(status, select_clients(status, selection), kPairsShownMax));
 }
 
 }  // namespace detour::admin

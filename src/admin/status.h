@@ -109,6 +109,12 @@ struct PairStatus {
   [[nodiscard]] std::uint64_t bytes() const { return bytes_from_a + bytes_from_b; }
 };
 
+/// A socket that the relay listens on.
+struct ListeningState {
+  std::string what;     ///< "derp", "http", "stun" or "monitoring".
+  std::string address;  ///< With the port: "[::]:443".
+};
+
 /// A picture of the whole relay.
 struct RelayStatus {
   WallTime at{};
@@ -118,7 +124,7 @@ struct RelayStatus {
   std::string version{};
   std::string public_key{};
   std::string hostname{};
-  std::string address{};
+  std::vector<ListeningState> listening{};
   std::string machine{};
   std::string state = "serving";  ///< Or "draining", "stopping".
   std::optional<std::chrono::milliseconds> drain_left{};

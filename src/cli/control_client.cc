@@ -76,7 +76,7 @@ std::expected<std::string, std::string> find_control_socket(const std::string& g
 
 std::expected<ControlAnswer, std::string> ask_relay(const std::string& socket,
                                                     std::string_view method,
-                                                    std::string_view target,
+                                                    std::string_view target, std::string_view body,
                                                     std::chrono::milliseconds timeout) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -91,11 +91,18 @@ std::expected<ControlAnswer, std::string> ask_relay(const std::string& socket,
   ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return std::unexpected(cannot_connect(socket, errno));
-  const std::string request =
-      fmt::format("{} {} HTTP/1.1\r\nHost: detour\r\nConnection: close\r\n\r\n", method, target);
+  std::string request =
+      fmt::format("{} {} HTTP/1.1\r\nHost: detour\r\nConnection: close\r\n", method, target);
+  if (!body.empty()) request += fmt::format("Content-Length: {}\r\n", body.size());
+  request += "\r\n";
+  request += body;
   std::string answer;
   std::array<char, 65536> buffer{};
-  ssize_t count = ::send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL);
+  ssize_t count = 1;
+  for (std::string_view rest = request; count > 0 && !rest.empty();) {
+    count = ::send(fd.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
+    if (count > 0) rest.remove_prefix(static_cast<std::size_t>(count));
+  }
   while (count > 0 && answer.size() < kAnswerMax) {
     count = ::recv(fd.get(), buffer.data(), buffer.size(), 0);
     if (count > 0) answer.append(buffer.data(), static_cast<std::size_t>(count));

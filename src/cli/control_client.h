@@ -17,9 +17,10 @@ struct ControlAnswer {
 /// a socket. The text says what was looked for, and what to do.
 [[nodiscard]] std::expected<std::string, std::string> find_control_socket(const std::string& given);
 
-/// Asks the relay behind `socket`. The text names the cause and what mends it.
+/// Asks the relay behind `socket`, with `body` if that is not empty. The text names the cause and
+/// what mends it.
 [[nodiscard]] std::expected<ControlAnswer, std::string> ask_relay(
     const std::string& socket, std::string_view method, std::string_view target,
-    std::chrono::milliseconds timeout = std::chrono::seconds(15));
+    std::string_view body = {}, std::chrono::milliseconds timeout = std::chrono::seconds(15));
 
 }  // namespace detour::cli

@@ -15,6 +15,7 @@
 
 #include "cli/arguments.h"
 #include "cli/control_client.h"
+#include "cli/hand_over.h"
 #include "cli/relay_key.h"
 #include "cli/terminal.h"
 #include "cli/version.h"
@@ -214,6 +215,8 @@ std::optional<std::string> check_this_machine(const Call& call, const Arguments&
   if (!found) return found.error();
   doctor::check_server(check, *found, report);
   check_status(*found, report);
+  if (found->process && found->parsed)
+    hand_over(report, config::control_socket_of(found->parsed->config).path);
   return std::nullopt;
 }
 

@@ -34,7 +34,8 @@ void announce(const config::Config& config, const Identity& identity, const serv
   };
   for (const auto& line : announcement_lines(announcement)) log.info(line);
   if (const auto metrics = relay.metrics_address())
-    log.info(fmt::format("metrics on http://{}/metrics", metrics->text()));
+    log.info(
+        fmt::format("status page on http://{0}/, metrics on http://{0}/metrics", metrics->text()));
   if (const auto control = relay.control_socket(); !control.empty())
     log.info(fmt::format("control socket {}", control));
   // derper prints nothing on standard output, and what reads that of ours would be surprised.

@@ -125,9 +125,9 @@ struct Config {
   std::uint32_t connections_per_address_max = 0;  ///< 0 = no limit.
   std::string rate_config_file;                   ///< JSON, read again on SIGHUP.
 
-  // A listener of its own for /metrics, /healthz, /readyz; nullopt = none.
+  // A listener of its own for the status page, /metrics, /healthz, /readyz; nullopt = none.
   std::optional<ListenAddress> metrics_listen;
-  std::string metrics_token_file;  ///< Bearer token for /metrics; empty = none asked for.
+  std::string metrics_token_file;  ///< Bearer token for /metrics and the page; empty = none.
   /// Unix socket for `detour status` and its like: a path, "auto" or "off".
   std::string control_socket = "off";
   bool dev = false;  ///< derper's -dev.

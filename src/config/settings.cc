@@ -483,13 +483,16 @@ constexpr std::array kTable = std::to_array<SettingRow>({
      .kind = Kind::kOptionalListen,
      .field = &Config::metrics_listen,
      .group = Group::kWatching,
-     .help = "a listener of its own for /metrics, /healthz and /readyz, without TLS",
+     .help =
+         "a listener of its own for the status page (/), /metrics, /healthz and /readyz, without "
+         "TLS; without a token the page is for this machine alone",
      .help_default = "none"},
     {.name = "metrics-token-file",
      .kind = Kind::kFile,
      .field = &Config::metrics_token_file,
      .group = Group::kWatching,
-     .help = "file with the bearer token that /metrics of --metrics-listen asks for",
+     .help = "file with the bearer token that /metrics and the status page of --metrics-listen ask "
+             "for",
      .reloadable = true},
     {.name = "control-socket",
      .kind = Kind::kText,

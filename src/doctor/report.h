@@ -21,6 +21,16 @@ struct ReportOptions {
 /// Collects findings, section by section (one per node or machine), and prints each at once.
 class Report {
  public:
+  struct Attachment {
+    std::string name;
+    std::string text;
+  };
+  struct Section {
+    std::string title;
+    std::vector<Finding> findings;
+    std::vector<Attachment> attachments;
+  };
+
   explicit Report(ReportOptions options) : options_(options) {}
 
   /// What the following findings are about.
@@ -43,19 +53,11 @@ class Report {
 
   /// Whether this section has a failure of that code; of any code without one.
   [[nodiscard]] bool failed(std::string_view code = {}) const;
+  [[nodiscard]] const std::vector<Section>& sections() const { return sections_; }
   /// Prints the verdict, or all of the JSON. Gives the exit status: 0 fine, 1 warnings, 2 failures.
   int finish();
 
  private:
-  struct Attachment {
-    std::string name;
-    std::string text;
-  };
-  struct Section {
-    std::string title;
-    std::vector<Finding> findings;
-    std::vector<Attachment> attachments;
-  };
   void clear_progress();
   void print(const Finding& finding) const;
   [[nodiscard]] Section& section();

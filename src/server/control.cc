@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "admin/doctor_findings.h"
 #include "admin/query.h"
 #include "admin/status.h"
 #include "config/control_socket.h"
@@ -126,9 +127,8 @@ std::expected<void, std::string> Control::listen() {
       {.address = {},
        .listener = std::move(fd),
        .refuse = refuse_strangers,
-       .answer = [this](const http::Request& request, const net::SocketAddress& /*peer*/) {
-         return answer(request);
-       }});
+       .answer = [this](const SideServer::Question& question) { return answer(question); },
+       .body_max = admin::DoctorFindings::kBytesMax});
   if (!server) return failed(server.error(), "try again");
   server_ = std::move(*server);
   return {};
@@ -138,7 +138,8 @@ Control::~Control() {
   if (is_bound_) ::unlink(path_.c_str());
 }
 
-http::Response Control::answer(const http::Request& request) {
+http::Response Control::answer(const SideServer::Question& question) {
+  const http::Request& request = question.request;
   if (request.path == "/status")
     return request.method == "GET" ? answer_status(request) : http::text_error(405, "only GET");
   const bool is_post = request.method == "POST";
@@ -146,7 +147,9 @@ http::Response Control::answer(const http::Request& request) {
     return is_post ? answer_kick(request) : http::text_error(405, "only POST");
   if (request.path == "/drain")
     return is_post ? answer_drain(request) : http::text_error(405, "only POST");
-  return http::text_error(404, "there is /status, /kick and /drain");
+  if (request.path == "/findings")
+    return is_post ? answer_findings(question.body) : http::text_error(405, "only POST");
+  return http::text_error(404, "there is /status, /kick, /drain and /findings");
 }
 
 http::Response Control::answer_status(const http::Request& request) {
@@ -201,6 +204,15 @@ http::Response Control::answer_drain(const http::Request& request) {
   if (!shared_.drain.begin(std::chrono::milliseconds(over)))
     return http::text_error(409, "the relay is ending already");
   return json_response(fmt::format("{{\"clients\":{}}}\n", shared_.directory.counts().connections));
+}
+
+http::Response Control::answer_findings(std::string_view body) {
+  auto findings = admin::DoctorFindings::parse(body);
+  if (!findings) return http::text_error(400, findings.error());
+  const std::size_t count = findings->count();
+  shared_.last_visit.keep(
+      {.findings = std::move(*findings), .at = std::chrono::system_clock::now()});
+  return json_response(fmt::format("{{\"findings\":{}}}\n", count));
 }
 
 }  // namespace detour::server

@@ -3,6 +3,7 @@
 #include <expected>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "http/message.h"
 #include "server/side_server.h"
@@ -12,11 +13,12 @@ namespace detour::server {
 class Shared;
 
 /// The control socket of a running relay: HTTP over a Unix socket, for `detour status`, `top`,
-/// `kick` and `drain`. Only root and the relay's own user may ask.
+/// `kick`, `drain` and `doctor`. Only root and the relay's own user may ask.
 ///
 ///   GET /status?sort=ORDER&limit=N   what the relay says of itself, as JSON
 ///   POST /kick?key=WHOM              closes all connections of one key
 ///   POST /drain?over=MILLISECONDS    lets the clients go, then ends the relay
+///   POST /findings                   what `detour doctor` found, as JSON, for the status page
 class Control {
  public:
   /// As the configuration says. Null when there is to be none, and when the default place cannot be
@@ -34,10 +36,11 @@ class Control {
   Control(Shared& shared, std::string path) : shared_(shared), path_(std::move(path)) {}
 
   [[nodiscard]] std::expected<void, std::string> listen();
-  [[nodiscard]] http::Response answer(const http::Request& request);
+  [[nodiscard]] http::Response answer(const SideServer::Question& question);
   [[nodiscard]] http::Response answer_status(const http::Request& request);
   [[nodiscard]] http::Response answer_kick(const http::Request& request);
   [[nodiscard]] http::Response answer_drain(const http::Request& request);
+  [[nodiscard]] http::Response answer_findings(std::string_view body);
 
   Shared& shared_;
   const std::string path_;

@@ -7,11 +7,14 @@
 #include <utility>
 
 #include "admin/monitoring.h"
+#include "admin/page_data.h"
 #include "base/files.h"
 #include "metrics/exposition.h"
+#include "net/socket.h"
 #include "server/certificates.h"
 #include "server/http_service.h"
 #include "server/shared.h"
+#include "server/surveyor.h"
 #include "server/worker.h"
 
 namespace detour::server {
@@ -20,6 +23,8 @@ namespace {
 constexpr std::size_t kTokenSizeMax = 4096;
 /// A worker goes through its loop many times in a second, however much it has to do.
 constexpr Duration kPulseTimeout = std::chrono::seconds(1);
+/// Half the period in which a page asks: several pages share one picture of the relay.
+constexpr Duration kPictureAge = std::chrono::seconds(1);
 
 std::expected<std::string, std::string> read_token(const std::string& path) {
   if (path.empty()) return std::string();
@@ -39,7 +44,8 @@ std::expected<std::string, std::string> read_token(const std::string& path) {
 
 }  // namespace
 
-Monitor::Monitor(Shared& shared) : shared_(shared) {
+Monitor::Monitor(Shared& shared)
+    : shared_(shared), run_(fmt::format("{}", shared.started_wall.time_since_epoch().count())) {
   pulse_->asked_at.resize(shared.workers.size());
 }
 
@@ -50,12 +56,17 @@ std::expected<std::unique_ptr<Monitor>, std::string> Monitor::start(
   const auto parsed = net::SocketAddress::parse(address.host, address.port);
   if (!parsed)
     return std::unexpected(fmt::format("metrics address {:?} is not an IP address", address.host));
-  auto server =
-      SideServer::start({.address = *parsed,
-                         .answer = [self = monitor.get()](const http::Request& request,
-                                                          const net::SocketAddress& /*peer*/) {
-                           return self->answer(request);
-                         }});
+  auto listener = net::listen_tcp(*parsed, {});
+  if (!listener) return std::unexpected(listener.error());
+  monitor->address_ = net::local_address(listener->get());
+  monitor->history_.add(monitor->sample());
+  auto server = SideServer::start(
+      {.address = {},
+       .listener = std::move(*listener),
+       .answer = [self = monitor.get()](
+                     const SideServer::Question& question) { return self->answer(question); },
+       .tick = [self = monitor.get()] { self->history_.add(self->sample()); },
+       .tick_period = admin::History::kPeriod});
   if (!server) return std::unexpected(server.error());
   monitor->server_ = std::move(*server);
   return monitor;
@@ -69,17 +80,43 @@ std::expected<void, std::string> Monitor::reload_token(const std::string& token_
   return {};
 }
 
-http::Response Monitor::answer(const http::Request& request) {
+admin::Sample Monitor::sample() const {
+  return admin::Sample::of(shared_.http->snapshot(), Clock::now());
+}
+
+http::Response Monitor::answer(const SideServer::Question& question) {
   admin::Monitoring monitoring{
       .token = {},
       .render_metrics = [this] { return metrics::format_prometheus(shared_.http->snapshot()); },
       .unhealthy = [this] { return unhealthy(); },
-      .unready = [this] { return unready(); }};
+      .unready = [this] { return unready(); },
+      .answer_page_data =
+          [this](const http::Request& request) { return answer_page_data(request); }};
   {
     const std::lock_guard lock(token_mutex_);
     monitoring.token = token_;
   }
-  return admin::answer_monitoring(request, monitoring);
+  return admin::answer_monitoring(question.request, question.peer.ip_text(), monitoring);
+}
+
+http::Response Monitor::answer_page_data(const http::Request& request) {
+  std::string problem;
+  const auto progress = admin::parse_page_progress(request.query, problem);
+  if (!progress) return http::text_error(400, problem);
+  const auto picture = shared_.surveyor->take(kPictureAge);
+  const auto visit = shared_.last_visit.get();
+  const admin::PageData data{.status = *picture,
+                             .monitoring = {.what = "monitoring", .address = address_.text()},
+                             .history = history_,
+                             .now = sample(),
+                             .run = run_,
+                             .doctor = visit};
+  return {.status = 200,
+          .headers = {{"Content-Type", "application/json"},
+                      {"Cache-Control", "no-store"},
+                      {"X-Content-Type-Options", "nosniff"},
+                      {"Cross-Origin-Resource-Policy", "same-origin"}},
+          .body = admin::format_page_json(data, *progress)};
 }
 
 std::optional<std::string> Monitor::unhealthy() {

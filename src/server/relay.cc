@@ -143,6 +143,8 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
     }
   }
 
+  relay->note_listening();
+
   for (std::size_t i = 0; i < config.workers; ++i)
     shared.workers.push_back(std::make_unique<Worker>(shared, i));
   for (const auto& worker : shared.workers) {
@@ -185,6 +187,17 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
 }
 
 Relay::Relay() = default;
+
+void Relay::note_listening() {
+  const auto note = [this](std::string what, const net::UniqueFd& fd) {
+    if (fd)
+      shared_->listening.push_back(
+          {.what = std::move(what), .address = net::local_address(fd.get()).text()});
+  };
+  note("derp", main_);
+  note("http", http_);
+  note("stun", stun_);
+}
 
 Relay::~Relay() {
   stop();

@@ -94,6 +94,9 @@ class Relay {
  private:
   Relay();
 
+  /// Notes where it listens, for those who ask.
+  void note_listening();
+
   net::UniqueFd main_;
   net::UniqueFd http_;
   net::UniqueFd stun_;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "admin/debug_access.h"
+#include "admin/status.h"
 #include "base/buffer_pool.h"
 #include "base/log.h"
 #include "base/quiescent.h"
@@ -29,6 +30,7 @@
 #include "server/debug_desk.h"
 #include "server/drain.h"
 #include "server/drop_log.h"
+#include "server/last_visit.h"
 #include "server/reload.h"
 
 namespace detour::server {
@@ -109,6 +111,9 @@ class Shared {
   const std::unique_ptr<Surveyor> surveyor;
   DebugDesk debug_desk{*this};
   Drain drain{*this};
+  /// Where the relay listens, but for the listener for monitoring.
+  std::vector<admin::ListeningState> listening;
+  LastVisit last_visit;
 
   ConnectionLimits
       limits;  ///< Counts connections that are accepted and not closed, on all listeners.

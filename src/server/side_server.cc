@@ -1,5 +1,6 @@
 #include "server/side_server.h"
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -54,21 +55,43 @@ class SideServer::Client {
     if (count == 0) return false;
     input_.append(buffer.data(), static_cast<std::size_t>(count));
 
-    const auto parsed =
+    return head_ ? take_body(options) : take_head(options);
+  }
+
+  bool take_head(const Options& options) {
+    auto parsed =
         http::parse_request({reinterpret_cast<const std::uint8_t*>(input_.data()), input_.size()});
     if (!parsed) {
       const unsigned status = parsed.error().code == ErrorCode::kHttpHeadTooLarge ? 431 : 400;
       output_ = http::serialize_error(http::text_error(status, http::reason_phrase(status)),
                                       unix_seconds());
-    } else if (*parsed) {
-      const auto refused = options.refuse ? options.refuse(fd_.get()) : std::nullopt;
-      http::Response response =
-          refused ? http::text_error(403, *refused) : options.answer((*parsed)->request, peer_);
-      response.close = true;
-      output_ = http::serialize(response, (*parsed)->request, unix_seconds());
-    } else {
-      return true;  // The head goes on.
+      return write();
     }
+    if (!*parsed) return true;  // The head goes on.
+    head_ = std::move((*parsed)->request);
+    input_.erase(0, (*parsed)->head_size);
+    return take_body(options);
+  }
+
+  bool take_body(const Options& options) {
+    if (const auto refused = options.refuse ? options.refuse(fd_.get()) : std::nullopt)
+      return say(http::text_error(403, *refused));
+    std::string_view body;
+    if (options.body_max > 0) {
+      if (head_->chunked)
+        return say(http::text_error(411, "send the body with its Content-Length"));
+      if (head_->body_size > options.body_max)
+        return say(http::text_error(
+            413, fmt::format("the body is larger than {} bytes", options.body_max)));
+      if (input_.size() < head_->body_size) return true;  // The body goes on.
+      body = std::string_view(input_).substr(0, head_->body_size);
+    }
+    return say(options.answer({.request = *head_, .peer = peer_, .body = body}));
+  }
+
+  bool say(http::Response response) {
+    response.close = true;
+    output_ = http::serialize(response, *head_, unix_seconds());
     input_.clear();
     return write();
   }
@@ -92,7 +115,9 @@ class SideServer::Client {
   net::UniqueFd fd_;
   net::SocketAddress peer_;
   TimePoint deadline_;
-  std::string input_;   ///< At most http::kRequestHeadMax and one read more.
+  std::optional<http::Request> head_;  ///< Once it is there.
+  /// The head at most http::kRequestHeadMax and one read more, then the body and as much.
+  std::string input_;
   std::string output_;  ///< What is left of the answer.
   bool is_answered_ = false;
 };
@@ -100,7 +125,10 @@ class SideServer::Client {
 class SideServer::Loop {
  public:
   Loop(int listener, int stop, Options options)
-      : listener_(listener), stop_(stop), options_(std::move(options)) {}
+      : listener_(listener),
+        stop_(stop),
+        options_(std::move(options)),
+        next_tick_(options_.tick ? Clock::now() + options_.tick_period : TimePoint::max()) {}
 
   void run() {
     for (;;) {
@@ -116,16 +144,24 @@ class SideServer::Loop {
       if (watched[0].revents != 0) return;
       serve(std::span(watched).subspan(2));
       if (watched[1].revents != 0) accept();
+      tick();
     }
   }
 
  private:
   [[nodiscard]] int milliseconds_to_next() const {
-    if (clients_.empty()) return -1;
-    TimePoint first = TimePoint::max();
+    TimePoint first = next_tick_;
     for (const auto& client : clients_) first = std::min(first, client->deadline());
+    if (first == TimePoint::max()) return -1;
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(first - Clock::now());
     return static_cast<int>(std::max<std::int64_t>(left.count(), 0));
+  }
+
+  void tick() {
+    const TimePoint now = Clock::now();
+    if (now < next_tick_) return;
+    options_.tick();
+    next_tick_ = std::max(next_tick_ + options_.tick_period, now);
   }
 
   void serve(std::span<const pollfd> results) {
@@ -156,6 +192,7 @@ class SideServer::Loop {
   const int listener_;
   const int stop_;
   const Options options_;
+  TimePoint next_tick_;
   std::vector<std::unique_ptr<Client>> clients_;
 };
 

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <thread>
 
 #include "base/clock.h"
@@ -24,6 +25,13 @@ class SideServer {
  public:
   static constexpr std::size_t kConnectionsMax = 16;
 
+  /// A request as it came. Valid during the call alone.
+  struct Question {
+    const http::Request& request;
+    const net::SocketAddress& peer;
+    std::string_view body = {};  ///< Empty unless Options::body_max lets it in.
+  };
+
   struct Options {
     net::SocketAddress address;  ///< Not used when there is a listener.
     /// A listening socket that does not block, of any family.
@@ -33,7 +41,14 @@ class SideServer {
     /// From accept to the last byte of the answer.
     Duration timeout = std::chrono::seconds(10);
     /// Called on the server's thread; other requests wait meanwhile.
-    std::function<http::Response(const http::Request&, const net::SocketAddress& peer)> answer;
+    std::function<http::Response(const Question&)> answer;
+    /// Bytes of a request's body at most: larger ones are refused (413), and those without a
+    /// Content-Length (411). With 0 bodies are not looked at. At most http::kRequestBodyMax.
+    std::size_t body_max = 0;
+    /// Called on the server's thread, at first after one period, then once in each; late while a
+    /// request is answered, and never to catch up. Nothing without it.
+    std::function<void()> tick{};
+    Duration tick_period = std::chrono::seconds(1);
   };
 
   /// Binds and starts the thread. The text says what could not be bound, and what to do.

@@ -96,6 +96,7 @@ void Surveyor::fill_in(admin::RelayStatus& status) const {
   status.version = shared_.config.version;
   status.public_key = shared_.public_key.typed();
   status.hostname = shared_.config.hostname;
+  status.listening = shared_.listening;
   status.machine = shared_.http->machine();
   status.workers = shared_.workers.size();
   status.connections = shared_.limits.connections();

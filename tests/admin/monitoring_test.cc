@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "admin/status_page.h"
+
 namespace detour::admin {
 namespace {
 
@@ -12,17 +14,22 @@ Monitoring healthy() {
   return {.token = "",
           .render_metrics = [] { return std::string("a_metric 1\n"); },
           .unhealthy = [] { return std::nullopt; },
-          .unready = [] { return std::nullopt; }};
+          .unready = [] { return std::nullopt; },
+          .answer_page_data =
+              [](const http::Request&) {
+                return http::Response{.status = 200, .headers = {}, .body = "{}\n"};
+              }};
 }
 
 http::Response ask(const Monitoring& monitoring, std::string path, std::string authorization = "",
-                   std::string method = "GET") {
+                   std::string method = "GET", std::string_view peer = "127.0.0.1") {
   http::Request request;
+  request.headers.emplace_back("Host", "127.0.0.1:9090");
   request.method = std::move(method);
   request.target = path;
   request.path = std::move(path);
   if (!authorization.empty()) request.headers.emplace_back("authorization", authorization);
-  return answer_monitoring(request, monitoring);
+  return answer_monitoring(request, peer, monitoring);
 }
 
 std::string header(const http::Response& response, std::string_view name) {
@@ -31,7 +38,7 @@ std::string header(const http::Response& response, std::string_view name) {
   return {};
 }
 
-TEST(Monitoring, AnswersItsThreePathsAndNothingElse) {
+TEST(Monitoring, AnswersItsPathsAndNothingElse) {
   struct Case {
     std::string path;
     std::string method;
@@ -45,10 +52,11 @@ TEST(Monitoring, AnswersItsThreePathsAndNothingElse) {
       {"/readyz", "GET", 200, "ok\n"},
       {"/metrics", "POST", 405, "only GET and HEAD\n"},
       {"/healthz", "DELETE", 405, "only GET and HEAD\n"},
-      {"/", "GET", 404, "there is /metrics, /healthz and /readyz\n"},
-      {"/metrics/", "GET", 404, "there is /metrics, /healthz and /readyz\n"},
-      {"/derp", "GET", 404, "there is /metrics, /healthz and /readyz\n"},
-      {"/debug/varz", "GET", 404, "there is /metrics, /healthz and /readyz\n"},
+      {"/status.json", "GET", 200, "{}\n"},
+      {"/status.json", "POST", 405, "only GET and HEAD\n"},
+      {"/metrics/", "GET", 404, "there is /metrics, /healthz, /readyz and / (the status page)\n"},
+      {"/derp", "GET", 404, "there is /metrics, /healthz, /readyz and / (the status page)\n"},
+      {"/debug/varz", "GET", 404, "there is /metrics, /healthz, /readyz and / (the status page)\n"},
   };
   for (const auto& [path, method, status, body] : kCases) {
     SCOPED_TRACE(method + " " + path);
@@ -86,6 +94,23 @@ TEST(Monitoring, AsksForTheTokenForMetricsAlone) {
   }
   EXPECT_EQ(ask(guarded, "/healthz").status, 200U);
   EXPECT_EQ(ask(guarded, "/readyz").status, 200U);
+}
+
+TEST(Monitoring, ServesThePageToThoseWhoMayHaveIt) {
+  for (const std::string path : {"/", "/status"}) {
+    EXPECT_EQ(ask(healthy(), path).status, 200U);
+    EXPECT_EQ(ask(healthy(), path).body, status_page_html());
+    EXPECT_EQ(ask(healthy(), path, "", "GET", "192.0.2.1").status, 403U);
+  }
+  EXPECT_EQ(ask(healthy(), "/status.json", "", "GET", "192.0.2.1").status, 403U);
+  EXPECT_EQ(ask(healthy(), "/metrics", "", "GET", "192.0.2.1").status, 200U) << "as ever";
+
+  auto guarded = healthy();
+  guarded.token = "secret";
+  EXPECT_EQ(ask(guarded, "/", "", "GET", "192.0.2.1").status, 200U) << "it asks for the token";
+  EXPECT_EQ(ask(guarded, "/status.json", "", "GET", "192.0.2.1").status, 401U);
+  EXPECT_EQ(ask(guarded, "/status.json").status, 401U) << "on the relay's machine, too";
+  EXPECT_EQ(ask(guarded, "/status.json", "Bearer secret", "GET", "192.0.2.1").status, 200U);
 }
 
 TEST(Monitoring, SaysWhatIsWrong) {

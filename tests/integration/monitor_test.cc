@@ -1,12 +1,15 @@
 // The listener for monitoring of a whole relay.
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 #include <sys/socket.h>
 
 #include <array>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "net/fd.h"
 #include "support/says.h"
@@ -18,10 +21,10 @@ namespace {
 
 /// The answer to a request, head and all.
 std::string get(const net::SocketAddress& address, std::string_view path,
-                const std::string& token = "") {
+                const std::string& token = "", const std::string& host = "x") {
   net::UniqueFd fd(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (::connect(fd.get(), address.get(), address.size()) != 0) return "not connected";
-  std::string request = "GET " + std::string(path) + " HTTP/1.1\r\nHost: x\r\n";
+  std::string request = "GET " + std::string(path) + " HTTP/1.1\r\nHost: " + host + "\r\n";
   if (!token.empty()) request += "Authorization: Bearer " + token + "\r\n";
   request += "\r\n";
   EXPECT_EQ(::send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL),
@@ -96,6 +99,40 @@ TEST_F(MonitorTest, AsksForTheTokenAndReadsItAgain) {
   open.metrics_token_file = "";
   relay.relay().reload(open);
   EXPECT_EQ(status(address, "/metrics"), "200");
+}
+
+TEST_F(MonitorTest, ServesTheStatusPageAndWhatItShows) {
+  TestRelay relay({.configure = [this](config::Config& c) { configure(c); }});
+  const auto a = relay.dial();
+  const auto b = relay.dial();
+  ASSERT_TRUE(a && b);
+  ASSERT_TRUE(a->send(b->public_key(), std::vector<std::uint8_t>(500, 4)).has_value());
+  ASSERT_TRUE(b->receive_packet(kPatience).has_value());
+  const auto address = *relay.relay().metrics_address();
+  // Only an address or localhost is a good name for it.
+  EXPECT_EQ(status(address, "/"), "403");
+  EXPECT_EQ(status(address, "/status.json"), "403");
+  EXPECT_TRUE(get(address, "/", "", address.text()).ends_with("</html>\n"));
+  const auto ask = [&address](std::string_view query) {
+    const auto answer = get(address, "/status.json" + std::string(query), "", address.text());
+    return answer.substr(9, 3) == "200"
+               ? nlohmann::json::parse(answer.substr(answer.find("\r\n\r\n") + 4))
+               : nlohmann::json(answer);
+  };
+  const auto told = ask("");
+  EXPECT_EQ(told["clients"].size(), 2U) << told;
+  EXPECT_EQ(told["totals"]["received"]["other"]["bytes"], 500);
+  EXPECT_GT(told["perSecond"]["receivedBytes"], 0);
+  EXPECT_GE(told["history"]["next"], 1) << "the moment of the start";
+  EXPECT_EQ(told["listening"][0]["address"], relay.relay().address().text());
+  EXPECT_EQ(told["listening"].back()["address"], address.text());
+  EXPECT_TRUE(told["doctor"].is_null());
+  EXPECT_EQ(ask("")["run"], told["run"]);
+  EXPECT_TRUE(says(ask("?next=x").dump(), "next: a number is needed"));
+  TestRelay other({.configure = [this](config::Config& c) { configure(c); }});
+  const auto others = *other.relay().metrics_address();
+  const auto answer = get(others, "/status.json", "", others.text());
+  EXPECT_FALSE(says(answer, told["run"].get<std::string>())) << "another run";
 }
 
 TEST_F(MonitorTest, RefusesATokenThatIsNone) {

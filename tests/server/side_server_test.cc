@@ -5,12 +5,14 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "support/says.h"
+#include "support/test_relay.h"
 
 namespace detour::server {
 namespace {
@@ -22,15 +24,16 @@ using test::says;
 constexpr timeval kPatience{.tv_sec = 30, .tv_usec = 0};
 
 std::unique_ptr<SideServer> serve(Duration timeout = seconds(30)) {
-  auto server = SideServer::start(
-      {.address = *net::SocketAddress::parse("127.0.0.1", 0),
-       .timeout = timeout,
-       .answer = [](const http::Request& request, const net::SocketAddress& /*peer*/) {
-         http::Response response;
-         response.body = "you asked for " + request.target + "\n";
-         if (request.path == "/long") response.body.assign(8 << 20, 'x');
-         return response;
-       }});
+  auto server = SideServer::start({.address = *net::SocketAddress::parse("127.0.0.1", 0),
+                                   .timeout = timeout,
+                                   .answer = [](const SideServer::Question& question) {
+                                     http::Response response;
+                                     response.body =
+                                         "you asked for " + question.request.target + "\n";
+                                     if (question.request.path == "/long")
+                                       response.body.assign(8 << 20, 'x');
+                                     return response;
+                                   }});
   EXPECT_TRUE(server.has_value()) << (server ? "" : server.error());
   return std::move(*server);
 }
@@ -105,6 +108,70 @@ TEST(SideServer, RefusesWhatIsNoRequest) {
   EXPECT_TRUE(read_all(fits).starts_with("HTTP/1.1 200 "));
 }
 
+/// A server that takes bodies of up to `body_max` bytes, and says how long each was.
+std::unique_ptr<SideServer> serve_bodies(std::size_t body_max) {
+  auto server = SideServer::start({.address = *net::SocketAddress::parse("127.0.0.1", 0),
+                                   .timeout = seconds(30),
+                                   .answer =
+                                       [](const SideServer::Question& question) {
+                                         http::Response response;
+                                         response.body = std::to_string(question.body.size()) +
+                                                         std::string(question.body.substr(0, 5));
+                                         return response;
+                                       },
+                                   .body_max = body_max});
+  EXPECT_TRUE(server.has_value()) << (server ? "" : server.error());
+  return std::move(*server);
+}
+
+std::string post(const SideServer& server, const std::string& fields, std::string_view body) {
+  const auto fd = connect_to(server);
+  send(fd, "POST /x HTTP/1.1\r\nHost: x\r\n" + fields + "\r\n");
+  // In pieces, so that the server sees it grow.
+  while (!body.empty()) {
+    const std::size_t size = std::min<std::size_t>(body.size(), 3000);
+    if (::send(fd.get(), body.data(), size, MSG_NOSIGNAL) <= 0) break;
+    body.remove_prefix(size);
+  }
+  return read_all(fd);
+}
+
+TEST(SideServer, TakesBodiesUpToItsBound) {
+  constexpr std::size_t kMax = 10'000;
+  const auto server = serve_bodies(kMax);
+  const auto sized = [](std::size_t size) {
+    return "Content-Length: " + std::to_string(size) + "\r\n";
+  };
+  EXPECT_TRUE(post(*server, sized(0), "").ends_with("\r\n\r\n0"));
+  EXPECT_TRUE(post(*server, sized(5), "abcde").ends_with("\r\n\r\n5abcde"));
+  EXPECT_TRUE(post(*server, sized(kMax), std::string(kMax, 'b')).ends_with("\n10000bbbbb"));
+  const auto above = post(*server, sized(kMax + 1), std::string(kMax + 1, 'b'));
+  EXPECT_TRUE(above.starts_with("HTTP/1.1 413 "));
+  EXPECT_TRUE(says(above, "the body is larger than 10000 bytes"));
+  EXPECT_TRUE(post(*server, sized(http::kRequestBodyMax + 1), "").starts_with("HTTP/1.1 400 "));
+  EXPECT_TRUE(post(*server, "Transfer-Encoding: chunked\r\n", "1\r\na\r\n0\r\n\r\n")
+                  .starts_with("HTTP/1.1 411 "));
+  EXPECT_TRUE(post(*server, "", "").ends_with("\r\n\r\n0")) << "without a body";
+}
+
+TEST(SideServer, LooksAtNoBodyUnlessAsked) {
+  const auto server = serve();
+  EXPECT_TRUE(post(*server, "Content-Length: 5\r\n", "").ends_with("you asked for /x\n"))
+      << "it does not wait for the body";
+}
+
+TEST(SideServer, TicksBesideWhatItAnswers) {
+  std::atomic<int> ticks{0};
+  auto server =
+      SideServer::start({.address = *net::SocketAddress::parse("127.0.0.1", 0),
+                         .answer = [](const SideServer::Question&) { return http::Response{}; },
+                         .tick = [&ticks] { ticks.fetch_add(1); },
+                         .tick_period = milliseconds(5)});
+  ASSERT_TRUE(server.has_value());
+  const auto silent = connect_to(**server);
+  EXPECT_TRUE(test::wait_until([&ticks] { return ticks.load() >= 3; }));
+}
+
 TEST(SideServer, ClosesWhoIsNotDoneInTime) {
   const auto server = serve(milliseconds(50));
   const auto silent = connect_to(*server);
@@ -147,9 +214,9 @@ TEST(SideServer, EndsAtOnceWhoeverIsConnected) {
 
 TEST(SideServer, SaysWhatCannotBeBound) {
   const auto first = serve();
-  const auto second = SideServer::start(
-      {.address = first->address(),
-       .answer = [](const http::Request&, const net::SocketAddress&) { return http::Response{}; }});
+  const auto second =
+      SideServer::start({.address = first->address(),
+                         .answer = [](const SideServer::Question&) { return http::Response{}; }});
   ASSERT_FALSE(second.has_value());
   EXPECT_TRUE(says(second.error(), "Address already in use"));
 }
