@@ -45,6 +45,17 @@ func TestMain(m *testing.M) {
 // get asks from an address, which is also where the relay is reached.
 func get(t *testing.T, ip string, port int, scheme, path string, headers http.Header) (*http.Response, string) {
 	t.Helper()
+	return ask(t, ip, port, scheme+"://relay.example"+path, headers)
+}
+
+// getNamed asks a listener without TLS as `host`.
+func getNamed(t *testing.T, ip, host string, port int, path string, headers http.Header) (*http.Response, string) {
+	t.Helper()
+	return ask(t, ip, port, "http://"+host+path, headers)
+}
+
+func ask(t *testing.T, ip string, port int, url string, headers http.Header) (*http.Response, string) {
+	t.Helper()
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
 	tr := &http.Transport{
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
@@ -55,7 +66,7 @@ func get(t *testing.T, ip string, port int, scheme, path string, headers http.He
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", scheme+"://relay.example"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,5 +143,48 @@ func TestWhoMayReadDebugPages(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The status page without a token is for this machine; with one it is for who has it, from anywhere.
+func TestWhoMayOpenTheStatusPage(t *testing.T) {
+	t.Parallel()
+	if relay.IsDerper() {
+		return // It has none.
+	}
+	const token = "open-sesame"
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start := func(args ...string) int {
+		port := relay.FreePort(t, "127.0.0.1")
+		relay.Start(t, relay.Options{Serve: true, NoSTUN: true, Args: append([]string{"--metrics-listen", fmt.Sprintf("[::]:%d", port)}, args...)})
+		return port
+	}
+	open, guarded := start(), start("--metrics-token-file", file)
+	for _, ip := range append([]string{"127.0.0.1", "::1"}, addresses...) {
+		named := http.Header{} // Under its address, since a name is refused from everywhere.
+		host := net.JoinHostPort(ip, fmt.Sprint(open))
+		local := ip == "127.0.0.1" || ip == "::1"
+		for _, path := range []string{"/", "/status.json"} {
+			res, body := getNamed(t, ip, host, open, path, named)
+			if local && res.StatusCode != 200 || !local && (res.StatusCode != 403 || !strings.Contains(body, "you come from "+ip) || !strings.Contains(body, "--metrics-token-file")) {
+				t.Errorf("from %s, without a token, %s: %d %.200s", ip, path, res.StatusCode, body)
+			}
+		}
+		if res, _ := getNamed(t, ip, host, open, "/metrics", named); res.StatusCode != 200 {
+			t.Errorf("from %s: /metrics is %d", ip, res.StatusCode)
+		}
+		bearer := http.Header{"Authorization": {"Bearer " + token}}
+		if res, _ := getNamed(t, ip, "relay.example", guarded, "/", named); res.StatusCode != 200 {
+			t.Errorf("from %s: the page that asks for a token is %d", ip, res.StatusCode)
+		}
+		if res, _ := getNamed(t, ip, "relay.example", guarded, "/status.json", named); res.StatusCode != 401 {
+			t.Errorf("from %s without the token: %d", ip, res.StatusCode)
+		}
+		if res, _ := getNamed(t, ip, "relay.example", guarded, "/status.json", bearer); res.StatusCode != 200 {
+			t.Errorf("from %s with the token: %d", ip, res.StatusCode)
+		}
 	}
 }
