@@ -217,14 +217,18 @@ ordered_json json_of(const MeshStatus& mesh) {
 }
 
 ordered_json json_of(const RelayStatus& status, const CertificateState& certificate) {
-  const auto left = std::chrono::duration<double>(certificate.not_after - status.at).count();
   constexpr double kDay = 86'400;
+  const auto left = std::chrono::duration<double>(certificate.not_after - status.at).count();
+  const auto whole =
+      std::chrono::duration<double>(certificate.not_after - certificate.not_before).count();
   return {{"name", certificate.name},
           {"serving", certificate.is_serving},
           {"notAfter", certificate.is_serving ? ordered_json(time_text(certificate.not_after))
                                               : ordered_json(nullptr)},
           {"daysLeft", certificate.is_serving ? ordered_json(std::max(0.0, rounded(left / kDay)))
                                               : ordered_json(nullptr)},
+          {"lifetimeDays",
+           certificate.is_serving ? ordered_json(rounded(whole / kDay)) : ordered_json(nullptr)},
           {"renewals", certificate.renewals},
           {"failures", certificate.failures},
           {"lastError", certificate.last_error}};

@@ -74,6 +74,7 @@ struct MeshStatus {
 struct CertificateState {
   std::string name;
   bool is_serving = false;
+  WallTime not_before{};
   WallTime not_after{};
   std::uint64_t renewals = 0;
   std::uint64_t failures = 0;

@@ -20,8 +20,10 @@ constexpr std::string_view kRed = "\x1b[31m";
 constexpr std::string_view kGreen = "\x1b[32m";
 constexpr std::string_view kYellow = "\x1b[33m";
 
-/// A certificate that is not renewed by now will not be in time.
+/// A certificate that is not renewed by now will not be in time; one that lives for days only, when
+/// a sixth of its life is left.
 constexpr double kDaysWorrying = 7;
+constexpr double kLifetimeWorrying = 6;
 constexpr std::size_t kPairsListed = 10;
 constexpr std::size_t kNameWidth = 22;
 
@@ -153,12 +155,20 @@ std::string drops_line(const Json& totals, const ViewOptions& options) {
                      reasons.empty() ? "nothing" : painted(options, kYellow, reasons + " packets"));
 }
 
+/// Whether a certificate that is served has too little time left.
+bool is_ending(const Json& certificate) {
+  const double lifetime = number_of(certificate.value("lifetimeDays", Json()));
+  const double worrying =
+      lifetime > 0 ? std::min(kDaysWorrying, lifetime / kLifetimeWorrying) : kDaysWorrying;
+  return number_of(certificate["daysLeft"]) < worrying;
+}
+
 std::string certificate_line(const Json& certificate, const ViewOptions& options) {
   const std::string error = text_of(certificate["lastError"]);
   const double days = number_of(certificate["daysLeft"]);
   std::string left = !certificate["serving"].get<bool>()
                          ? painted(options, kRed, "none yet")
-                         : painted(options, days < kDaysWorrying ? kRed : kGreen,
+                         : painted(options, is_ending(certificate) ? kRed : kGreen,
                                    fmt::format("{:.0f} days left", std::floor(days)));
   if (!error.empty()) left += painted(options, kRed, "; last renewal failed: " + error);
   return fmt::format("  {}  {}\n", fit(text_of(certificate["name"]), 30), left);
@@ -272,7 +282,7 @@ std::string troubles(const Json& status) {
     const std::string name = text_of(certificate["name"]);
     const std::string error = text_of(certificate["lastError"]);
     if (!error.empty()) text += fmt::format("certificate for {}: {}\n", name, error);
-    if (certificate["serving"].get<bool>() && number_of(certificate["daysLeft"]) < kDaysWorrying)
+    if (certificate["serving"].get<bool>() && is_ending(certificate))
       text += fmt::format("certificate for {}: {:.0f} days left\n", name,
                           std::floor(number_of(certificate["daysLeft"])));
   }

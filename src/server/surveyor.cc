@@ -111,6 +111,7 @@ void Surveyor::fill_in(admin::RelayStatus& status) const {
     for (auto& one : shared_.certificates->status())
       status.certificates.push_back({.name = std::move(one.name),
                                      .is_serving = one.serving,
+                                     .not_before = one.not_before,
                                      .not_after = one.not_after,
                                      .renewals = one.attempts,
                                      .failures = one.failures,

@@ -163,12 +163,16 @@ TEST(FormatStatusJson, SaysEverythingAboutAClient) {
 TEST(FormatStatusJson, SaysHowLongCertificatesLast) {
   auto status = status_of({});
   status.at = WallTime(seconds(1'000'000));
-  status.certificates = {
-      {.name = "good", .is_serving = true, .not_after = status.at + std::chrono::hours(36)},
-      {.name = "late", .is_serving = true, .not_after = status.at - seconds(1)},
-      {.name = "none", .last_error = "refused"}};
+  status.certificates = {{.name = "good",
+                          .is_serving = true,
+                          .not_before = status.at - std::chrono::hours(24),
+                          .not_after = status.at + std::chrono::hours(36)},
+                         {.name = "late", .is_serving = true, .not_after = status.at - seconds(1)},
+                         {.name = "none", .last_error = "refused"}};
   const auto json = nlohmann::json::parse(format_status_json(status, {}));
   EXPECT_EQ(json["certificates"][0]["daysLeft"], 1.5);
+  EXPECT_EQ(json["certificates"][0]["lifetimeDays"], 2.5);
+  EXPECT_TRUE(json["certificates"][2]["lifetimeDays"].is_null());
   EXPECT_EQ(json["certificates"][0]["notAfter"], "1970-01-14T01:46:40Z");
   EXPECT_EQ(json["certificates"][1]["daysLeft"], 0.0);
   EXPECT_TRUE(json["certificates"][2]["daysLeft"].is_null());

@@ -126,6 +126,13 @@ TEST(Troubles, NamesWhatIsNotAsItShouldBe) {
   auto well = one_of_everything();
   well.certificates[0].not_after = well.at + std::chrono::hours(24 * 7);
   EXPECT_EQ(troubles(told(well)), "");
+  // One of six days is new most of the time that it has less than a week.
+  well.certificates[0].not_before = well.at - std::chrono::hours(24 * 5);
+  well.certificates[0].not_after = well.at + std::chrono::hours(24);
+  EXPECT_EQ(troubles(told(well)), "");
+  well.certificates[0].not_before += std::chrono::hours(1);
+  well.certificates[0].not_after -= std::chrono::hours(1);
+  EXPECT_EQ(troubles(told(well)), "certificate for relay.example: 0 days left\n");
 }
 
 TEST(RenderTop, FitsTheScreen) {

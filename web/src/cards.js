@@ -10,10 +10,11 @@ const rateOrDash = (value) => (typeof value === 'number' ? joined(bitRate(value)
 /** Seconds from `text` (of the relay's clock) to now (of the same clock). */
 const secondsSince = (text, status) => (Date.parse(status.at) - Date.parse(text)) / 1000;
 
-/** Renewal begins with 30 days or a third of the time left: by three weeks it should be over. */
-export function certificateState(certificate) {
-  if (!certificate.serving || certificate.daysLeft < 7) return 'bad';
-  return certificate.daysLeft < 21 && certificate.lastError ? 'warn' : certificate.daysLeft < 14 ? 'warn' : 'good';
+/** Renewal begins when 30 days or a third of the life are left: a quarter later it is late, and in the
+ *  last week (the last sixth of a short life) it is grave. */
+export function certificateState({ serving, daysLeft, lifetimeDays }) {
+  if (!serving || daysLeft < Math.min(7, lifetimeDays / 6)) return 'bad';
+  return daysLeft < Math.min(30, lifetimeDays / 3) * 0.75 ? 'warn' : 'good';
 }
 
 export function stateOf(status, t) {

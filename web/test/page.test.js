@@ -1,6 +1,7 @@
 // What of the page needs no browser: numbers and texts. Run by web/build --check.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { certificateState } from '../src/cards.js';
 import { bitRate, bytes, clock, compact, duration, joined, packetRate } from '../src/format.js';
 import { languages } from '../src/texts.js';
 
@@ -23,6 +24,14 @@ test('times have two units', () => {
   const noon = new Date(2026, 0, 2, 12, 5, 9).getTime() / 1000;
   assert.equal(clock(noon), '12:05');
   assert.equal(clock(noon, true), '12:05:09');
+});
+
+test('certificates are judged by how long they live', () => {
+  for (const [lifetimeDays, daysLeft, state] of [
+    [90, 89, 'good'], [90, 22.5, 'good'], [90, 22.4, 'warn'], [90, 7, 'warn'], [90, 6.9, 'bad'], [90, 0, 'bad'],
+    [6, 5.9, 'good'], [6, 1.5, 'good'], [6, 1.4, 'warn'], [6, 1, 'warn'], [6, 0.9, 'bad'], [3652, 3651, 'good'], [3652, 20, 'warn'],
+  ]) assert.equal(certificateState({ serving: true, daysLeft, lifetimeDays }), state, `${daysLeft} of ${lifetimeDays}`);
+  assert.equal(certificateState({ serving: false, daysLeft: null, lifetimeDays: null }), 'bad');
 });
 
 test('all languages have the same texts', () => {
