@@ -3,24 +3,25 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
-#include <sstream>
 #include <string>
 #include <system_error>
-#include <utility>
 
+#include "base/files.h"
 #include "metrics/process.h"
 
 namespace detour::server {
 
 namespace {
 
-std::string read_file(const char* path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return std::move(text).str();
+/// With hundreds of cores /proc/stat has some 100 KiB.
+constexpr std::size_t kFileSizeMax = 1024 * 1024;
+
+/// Empty when it cannot be read: what stands in it is unknown then.
+std::string read_or_nothing(const char* path) {
+  return read_file(path, kFileSizeMax).value_or("");
 }
 
 std::uint64_t count_open_descriptors() {
@@ -39,9 +40,9 @@ metrics::ProcessUsage read_process_usage() {
   ::getrlimit(RLIMIT_NOFILE, &limit);
   rlimit address_space{};
   ::getrlimit(RLIMIT_AS, &address_space);
-  const std::string netstat = read_file("/proc/self/net/netstat");
-  const std::string self_stat = read_file("/proc/self/stat");
-  const std::string system_stat = read_file("/proc/stat");
+  const std::string netstat = read_or_nothing("/proc/self/net/netstat");
+  const std::string self_stat = read_or_nothing("/proc/self/stat");
+  const std::string system_stat = read_or_nothing("/proc/stat");
   return metrics::parse_process(
              {
                  .self_stat = self_stat,
