@@ -92,7 +92,13 @@ void add_options(CLI::App* app, Arguments* args) {
   app->add_option("--user", args->user, "The user of the service, when it does not run");
   app->footer(
       "Behind -- stand the options of `detour serve` for the configuration to check, where "
-      "it is not that of the running relay: detour doctor -- --config FILE");
+      "it is not that of the running relay.\n\n"
+      "Examples:\n"
+      "  sudo detour doctor                            the relay of this machine\n"
+      "  detour doctor -- --config FILE                one that does not run yet\n"
+      "  detour doctor https://derp.example.com        any DERP server, from anywhere\n"
+      "  detour doctor https://203.0.113.7:8443 --stun-port 3479 --pin sha256-raw:HEX\n"
+      "  detour doctor --map policy.hujson             a map, and every relay in it");
   app->add_flag("--codes", args->list_codes, "List the codes of all checks");
 }
 
@@ -259,8 +265,10 @@ std::optional<std::string> check_from_outside(const Arguments& args,
 
 int run_doctor(const Call& call) {
   Arguments arguments;
-  CLI::App app{"Finds out why a relay does not work, and says what mends it.",
-               call.program + " doctor"};
+  CLI::App app{
+      "Finds out why a relay does not work, and says what mends it.\n"
+      "Exit status: 0 fine, 1 warnings, 2 failed or not understood.",
+      call.program + " doctor"};
   add_options(&app, &arguments);
   const auto own = split_at_dashes(call.args, &arguments.serve);
   arguments.has_serve = own.size() < call.args.size();
@@ -286,6 +294,7 @@ int run_doctor(const Call& call) {
     options.known_key = loaded->key;
   }
   std::signal(SIGPIPE, SIG_IGN);
+  end_on_interrupt();
 
   doctor::Report report(report_options(arguments.json));
   const bool local = arguments.local || (arguments.target.empty() && arguments.maps.empty());

@@ -55,6 +55,15 @@ struct Arguments {
   bool has_serve = false;
 };
 
+/// Turns the name of a format into its number. Gives what is wrong with it.
+std::string number_of_format(std::string& text) {
+  const auto found = kFormats.find(text);
+  if (found == kFormats.end())
+    return fmt::format("there is no format \"{}\": write policy, headscale or json", text);
+  text = std::to_string(static_cast<int>(found->second));
+  return {};
+}
+
 void add_options(CLI::App* app, Arguments* args) {
   app->add_option("files", args->files,
                   "Maps to merge or check: policy file, JSON or Headscale's YAML; - reads standard "
@@ -62,7 +71,8 @@ void add_options(CLI::App* app, Arguments* args) {
   app->add_option("--format", args->format,
                   "policy (HuJSON with comments for a tailnet policy file), headscale (YAML for "
                   "derp.paths) or json (for derp.urls)")
-      ->transform(CLI::CheckedTransformer(kFormats));
+      ->type_name("FORMAT")
+      ->transform(CLI::Validator(number_of_format, ""));
   app->add_flag("--check", args->check, "Say what is wrong with the files, and print no map");
   app->add_flag("--json", args->json, "With --check: print one JSON object");
   app->add_option("--hostname", args->hostname,
@@ -85,7 +95,13 @@ void add_options(CLI::App* app, Arguments* args) {
   app->add_option("--pid", args->pid, "The relay that runs as this process");
   app->footer(
       "Behind -- stand the options of `detour serve` for the relay to write, where it is not "
-      "the one that runs: detour map -- --config FILE");
+      "the one that runs.\n\n"
+      "Examples:\n"
+      "  sudo detour map                               the relay of this machine\n"
+      "  detour map -- --config FILE                   one that does not run yet\n"
+      "  detour map --hostname derp.example.com --region 901 --format json\n"
+      "  detour map eu.json asia.yaml                  both in one map\n"
+      "  detour map --check policy.hujson              what is wrong with it");
 }
 
 /// Reads, lints and merges the files. False when one of them cannot be used.
@@ -181,13 +197,15 @@ int run_map(const Call& call) {
   Arguments args;
   CLI::App app{
       "Writes a DERP map, of the relay on this machine or of several files together, or "
-      "checks one.",
+      "checks one.\n"
+      "Exit status: 0 fine, 1 warnings, 2 failed or not understood.",
       call.program + " map"};
   add_options(&app, &args);
   const auto own = split_at_dashes(call.args, &args.serve);
   args.has_serve = own.size() < call.args.size();
   if (const auto status = parse_arguments(app, own)) return *status;
-  if (args.check && args.files.empty()) return usage_error(call, kName, "--check takes files");
+  if (args.check && args.files.empty())
+    return usage_error(call, kName, "--check takes files: detour map --check FILE");
   if (args.json && !args.check)
     return usage_error(call, kName,
                        "--json goes with --check; for a map in "

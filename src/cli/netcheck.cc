@@ -42,9 +42,10 @@ std::string line_of(const doctor::RegionLatency& region) {
                                  time_text(region.stun_v4), time_text(region.stun_v6),
                                  time_text(region.https), region.name);
   if (!region.https_problem.empty())
-    line += fmt::format("\n       no answer over HTTPS: {}", region.https_problem);
+    line += "\n       " + coloured("no answer over HTTPS: ", Colour::kRed) + region.https_problem;
   else if (!region.stun())
-    line += "\n       no answer over STUN: clients do not choose this region while another answers";
+    line += "\n       " + coloured("no answer over STUN", Colour::kYellow) +
+            ": clients do not choose this region while another answers";
   return line;
 }
 
@@ -66,8 +67,10 @@ nlohmann::ordered_json json_of(const doctor::RegionLatency& region) {
 
 int run_netcheck(const Call& call) {
   Arguments args;
-  CLI::App app{"Measures every region of a DERP map as clients do: STUN and HTTPS.",
-               call.program + " netcheck"};
+  CLI::App app{
+      "Measures every region of a DERP map as clients do: STUN and HTTPS.\n"
+      "Exit status: 0 fine, 1 a region does not answer, 2 none does, or not understood.",
+      call.program + " netcheck"};
   app.add_option("--map,maps", args.maps,
                  "The map: policy file, JSON or Headscale's YAML; - reads standard input")
       ->required();
@@ -78,6 +81,10 @@ int run_netcheck(const Call& call) {
       ->capture_default_str()
       ->check(CLI::Range(0.1, 60.0));
   app.add_flag("--json", args.json, "Print one JSON object");
+  app.footer(
+      "Examples:\n"
+      "  detour netcheck policy.hujson\n"
+      "  curl -s https://controlplane.tailscale.com/derpmap/default | detour netcheck -");
   if (const auto status = parse_arguments(app, call.args)) return *status;
   if (!crypto::init()) return usage_error(call, kName, "the crypto library cannot be used");
   std::signal(SIGPIPE, SIG_IGN);
@@ -85,7 +92,7 @@ int run_netcheck(const Call& call) {
   doctor::DerpMap map;
   for (const auto& path : args.maps) {
     const auto parsed = doctor::read_map(path);
-    if (!parsed) return usage_error(call, kName, fmt::format("{}: {}", path, parsed.error()));
+    if (!parsed) return usage_error(call, kName, parsed.error());
     if (const auto merged = doctor::merge_map(&map, doctor::lint_map(parsed->map).corrected);
         !merged)
       return usage_error(call, kName, merged.error());
@@ -98,14 +105,26 @@ int run_netcheck(const Call& call) {
   doctor::ProbeOptions options;
   options.timeout =
       std::chrono::milliseconds(static_cast<std::int64_t>(args.timeout_seconds * 1000));
+  end_on_interrupt();
   if (!args.json)
     fmt::print("{:>5}  {:<12} {:>10} {:>10} {:>10}\n", "", "region", "STUN IPv4", "STUN IPv6",
                "HTTPS");
+  std::fflush(stdout);
+  const std::size_t wanted = args.region ? 1 : map.regions.size();
+  std::size_t done = 0;
+  const auto say_how_far = [&] {
+    if (!args.json && done < wanted)
+      show_progress(fmt::format("{} of {} regions measured", done, wanted));
+  };
+  say_how_far();
   const auto regions = doctor::measure_regions(map, args.region, options, args.authorities_file,
-                                               [&args](const auto& region) {
+                                               [&](const auto& region) {
                                                  if (args.json) return;
+                                                 ++done;
+                                                 clear_progress();
                                                  fmt::print("{}\n", line_of(region));
                                                  std::fflush(stdout);
+                                                 say_how_far();
                                                });
   const auto* best = doctor::nearest(regions);
   const auto answered = [](const auto& region) { return region.stun() && region.https; };
@@ -121,13 +140,13 @@ int run_netcheck(const Call& call) {
         {"regions", std::move(list)}};
     fmt::print("{}\n", whole.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
   } else if (best == nullptr) {
-    fmt::print("\nNo region answers. Ask the doctor: {} doctor --map {}\n", call.program,
-               args.maps.front());
+    fmt::print("\n{} Ask the doctor: {} doctor --map {}\n",
+               coloured("No region answers.", Colour::kRed), call.program, args.maps.front());
   } else {
-    fmt::print(
-        "\nClients here choose region {} \"{}\" as their home. {} of {} regions answer STUN "
-        "and HTTPS.\n",
-        best->id, best->code, std::ranges::count_if(regions, answered), regions.size());
+    fmt::print("\nClients here choose region {} \"{}\" as their home. {}\n", best->id, best->code,
+               coloured(fmt::format("{} of {} regions answer STUN and HTTPS.",
+                                    std::ranges::count_if(regions, answered), regions.size()),
+                        all ? Colour::kGreen : Colour::kYellow));
     if (!all)
       fmt::print("What is wrong with the others: {} doctor --map {}\n", call.program,
                  args.maps.front());

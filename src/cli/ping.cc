@@ -18,6 +18,7 @@
 
 #include "base/duration.h"
 #include "cli/arguments.h"
+#include "cli/terminal.h"
 #include "client/advice.h"
 #include "client/round_trip.h"
 #include "client/tls_stream.h"
@@ -113,7 +114,9 @@ std::expected<client::RoundTripOptions, std::string> parse_options(const Argumen
       std::chrono::milliseconds(static_cast<std::int64_t>(args.timeout_seconds * 1000));
   auto relays = parse_relays(args, timeout);
   if (!relays) return std::unexpected(relays.error());
-  if (relays->empty()) return std::unexpected("name a relay, https://HOST:PORT, or a map");
+  if (relays->empty())
+    return std::unexpected(
+        "name a relay or a map: detour ping https://HOST:PORT, or detour ping --map FILE");
   client::RoundTripOptions options{.dial = std::move(relays->front()),
                                    .count = args.count,
                                    .size = args.size,
@@ -128,11 +131,13 @@ std::string transport_text(const client::RelayInfo& relay) {
 }
 
 void print_login(const client::RelayInfo& relay) {
+  clear_progress();
   fmt::print("relay {} with key {} ({}{})\n", relay.address, relay.key.typed(),
              transport_text(relay), relay.used_fast_start ? ", fast start" : "");
   fmt::print("login: TCP {:.2f} ms, TLS {:.2f} ms, DERP {:.2f} ms\n",
              in_milliseconds(relay.times.tcp), in_milliseconds(relay.times.tls),
              in_milliseconds(relay.times.login));
+  std::fflush(stdout);
 }
 
 void print_round_trip(std::uint32_t number, std::uint32_t size, std::optional<Duration> time) {
@@ -140,7 +145,7 @@ void print_round_trip(std::uint32_t number, std::uint32_t size, std::optional<Du
     fmt::print("packet {}: {} bytes there and back in {:.3f} ms\n", number, size,
                in_milliseconds(*time));
   } else {
-    fmt::print("packet {}: did not come back intact\n", number);
+    fmt::print("packet {}: {}\n", number, coloured("did not come back intact", Colour::kRed));
   }
   std::fflush(stdout);
 }
@@ -161,7 +166,12 @@ Summary summarize(const std::vector<Duration>& times) {
 }
 
 void print_summary(const client::RoundTrips& result) {
-  fmt::print("{} of {} packets came back intact", result.times.size(), result.sent);
+  const Colour colour = result.all_arrived()   ? Colour::kGreen
+                        : result.times.empty() ? Colour::kRed
+                                               : Colour::kYellow;
+  fmt::print("{}", coloured(fmt::format("{} of {} packets came back intact", result.times.size(),
+                                        result.sent),
+                            colour));
   if (result.corrupt > 0) fmt::print(", {} damaged", result.corrupt);
   const auto [lowest, average, highest] = summarize(result.times);
   if (!result.times.empty())
@@ -247,6 +257,13 @@ void add_options(CLI::App* app, Arguments* args) {
       ->capture_default_str()
       ->check(CLI::Range(0.1, 60.0));
   app->add_flag("--json", args->json, "Print one JSON object");
+  app->footer(
+      "Ctrl-C ends it with the summary of what was sent.\n\n"
+      "Examples:\n"
+      "  detour ping https://derp.example.com\n"
+      "  detour ping https://203.0.113.7:8443 --pin sha256-raw:HEX --size 65536\n"
+      "  detour ping https://a.example.com https://b.example.com    from one to the other\n"
+      "  detour ping --map policy.hujson --region 900");
 }
 
 }  // namespace
@@ -258,8 +275,10 @@ int ping_status(const client::RoundTrips& result) {
 
 int run_ping(const Call& call) {
   Arguments arguments;
-  CLI::App app{"Proves that a relay relays: two throw-away keys log in, packets go both ways.",
-               call.program + " ping"};
+  CLI::App app{
+      "Proves that a relay relays: two throw-away keys log in, packets go both ways.\n"
+      "Exit status: 0 all came back, 1 some did, 2 none, no login, or not understood.",
+      call.program + " ping"};
   add_options(&app, &arguments);
   if (const auto status = parse_arguments(app, call.args)) return *status;
   const auto options = parse_options(arguments);
@@ -269,15 +288,19 @@ int run_ping(const Call& call) {
     return kExitFailed;
   }
 
-  client::OnLogin on_login;
-  client::OnRoundTrip on_round_trip;
-  if (!arguments.json) {
-    on_login = print_login;
-    on_round_trip = [size = arguments.size](std::uint32_t number, std::optional<Duration> time) {
-      print_round_trip(number, size, time);
-    };
-  }
+  const client::OnLogin on_login = [&arguments](const client::RelayInfo& relay) {
+    if (!arguments.json) print_login(relay);
+    end_on_interrupt(/*patience=*/1);  // From here on there is something to sum up.
+  };
+  const client::OnRoundTrip on_round_trip = [&arguments](std::uint32_t number,
+                                                         std::optional<Duration> time) {
+    if (!arguments.json) print_round_trip(number, arguments.size, time);
+    return !interrupted();
+  };
+  if (!arguments.json) show_progress("logging in");
+  end_on_interrupt();
   const auto result = client::measure_round_trips(*options, on_login, on_round_trip);
+  clear_progress();
   if (!result) return report_failure(result.error(), arguments);
   if (arguments.json) {
     fmt::print("{}\n", result_json(*result).dump(2));

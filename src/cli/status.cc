@@ -83,6 +83,10 @@ std::expected<Json, std::string> fetch_with_rates(const std::string& socket, std
   return fetch_status(socket, order, limit);
 }
 
+void print_json(const Json& object) {
+  fmt::print("{}\n", object.dump(2, ' ', false, Json::error_handler_t::replace));
+}
+
 void add_order(CLI::App& app, std::string& order) {
   app.add_option("--sort", order, fmt::format("How clients are sorted: {}", admin::kClientOrders))
       ->capture_default_str()
@@ -194,12 +198,17 @@ struct TopArguments {
   std::string order = "rate";
   double period_seconds = 2;
   bool once = false;
+  bool json = false;
 };
 
 int top_once(const Call& call, const TopArguments& args) {
   const auto size = terminal_size();
   const auto status = fetch_with_rates(args.place.socket, args.order, size.rows);
   if (!status) return cannot_ask(call, "top", status.error());
+  if (args.json) {
+    print_json(*status);
+    return kWell;
+  }
   const bool colour = report_options(/*json=*/false).colour;
   const auto text = rendered([&] {
     return render_top(*status, {.colour = colour, .columns = size.columns, .clients_max = 0},
@@ -278,6 +287,10 @@ int run_status(const Call& call) {
   add_order(app, order);
   app.add_option("--clients", clients, "How many clients to list")->capture_default_str();
   app.add_flag("--json", json, "Print one JSON object");
+  app.footer(
+      "Examples:\n"
+      "  sudo detour status --sort drops --clients 100\n"
+      "  sudo detour status --json | jq .totals");
   if (const auto status = parse_arguments(app, call.args)) return *status;
   if (const auto problem = place.find()) return cannot_ask(call, "status", *problem);
 
@@ -286,7 +299,7 @@ int run_status(const Call& call) {
   const auto wrong = rendered([&] { return troubles(*status); });
   if (!wrong) return cannot_ask(call, "status", kOtherVersion);
   if (json) {
-    fmt::print("{}\n", status->dump(2, ' ', false, Json::error_handler_t::replace));
+    print_json(*status);
   } else {
     const bool colour = report_options(/*json=*/false).colour;
     const auto text = rendered(
@@ -303,7 +316,8 @@ int run_top(const Call& call) {
   TopArguments args;
   CLI::App app{
       "Shows the busiest clients of the relay of this machine, again and again. Keys choose what "
-      "they are sorted by; q quits.",
+      "they are sorted by; q quits.\n"
+      "Exit status: 0 fine, 2 the relay cannot be asked.",
       call.program + " top"};
   args.place.add_to(app);
   add_order(app, args.order);
@@ -311,18 +325,38 @@ int run_top(const Call& call) {
       ->capture_default_str()
       ->check(CLI::Range(0.2, 3600.0));
   app.add_flag("--once", args.once, "Print one look and end; for scripts");
+  app.add_flag("--json", args.json, "Print one look as one JSON object and end");
+  app.footer(
+      "Examples:\n"
+      "  sudo detour top --sort drops\n"
+      "  sudo detour top --once | head -20");
   if (const auto status = parse_arguments(app, call.args)) return *status;
   if (const auto problem = args.place.find()) return cannot_ask(call, "top", *problem);
-  if (args.once) return top_once(call, args);
+  if (args.once || args.json) return top_once(call, args);
   if (::isatty(STDIN_FILENO) != 1 || ::isatty(STDOUT_FILENO) != 1)
     return cannot_ask(call, "top", "needs a terminal; for a script, --once prints one look");
   const auto problem = top_again_and_again(args);
   return problem ? cannot_ask(call, "top", *problem) : kWell;
 }
 
+namespace {
+
+/// Says why the relay did not do what it was asked for.
+void refused(const Call& call, std::string_view subcommand, std::string_view why, bool json) {
+  if (json) {
+    while (why.ends_with('\n')) why.remove_suffix(1);
+    print_json(Json{{"ok", false}, {"error", why}});
+  } else {
+    fmt::print(stderr, "{} {}: {}", call.program, subcommand, why);
+  }
+}
+
+}  // namespace
+
 int run_kick(const Call& call) {
   Place place;
   std::string key;
+  bool json = false;
   CLI::App app{
       "Closes all connections of a client. It may come back at once: who is to stay away has to "
       "leave the allow file, or be refused by what admission asks.\n"
@@ -333,16 +367,27 @@ int run_kick(const Call& call) {
                  "Node key, its first 4 or more hex digits, its short form [AbCdE], or its name in "
                  "the allow file")
       ->required();
+  app.add_flag("--json", json, "Print one JSON object");
+  app.footer(
+      "Examples:\n"
+      "  sudo detour kick laptop\n"
+      "  sudo detour kick nodekey:1f0c");
   if (const auto status = parse_arguments(app, call.args)) return *status;
   if (const auto problem = place.find()) return cannot_ask(call, "kick", *problem);
   const auto answer = ask_relay(place.socket, "POST", "/kick?key=" + admin::query_escape(key));
   if (!answer) return cannot_ask(call, "kick", answer.error());
   if (answer->status != 200) {
-    fmt::print(stderr, "{} kick: {}", call.program, answer->body);
+    refused(call, "kick", answer->body, json);
     return answer->status == 403 ? kCannotAsk : kTroubled;
   }
   const auto told = Json::parse(answer->body, nullptr, /*allow_exceptions=*/false);
   if (!told.is_object()) return cannot_ask(call, "kick", kOtherVersion);
+  if (json) {
+    print_json(Json{{"ok", true},
+                    {"key", told.value("key", "")},
+                    {"connections", told.value("connections", 0)}});
+    return kWell;
+  }
   const int connections = told.value("connections", 0);
   fmt::print("{}: {} connection{} closed\n", told.value("key", ""), connections,
              connections == 1 ? "" : "s");
@@ -353,6 +398,7 @@ int run_drain(const Call& call) {
   Place place;
   double seconds = 30;
   bool no_wait = false;
+  bool json = false;
   CLI::App app{
       "Lets the clients of the relay go one after another, lets nobody in any more, and ends the "
       "relay.\n"
@@ -363,6 +409,11 @@ int run_drain(const Call& call) {
       ->capture_default_str()
       ->check(CLI::Range(0.0, 86'400.0));
   app.add_flag("--no-wait", no_wait, "Do not wait until the relay has ended");
+  app.add_flag("--json", json, "Print one JSON object");
+  app.footer(
+      "Examples:\n"
+      "  sudo detour drain\n"
+      "  sudo detour drain --over 300 --no-wait");
   if (const auto status = parse_arguments(app, call.args)) return *status;
   if (const auto problem = place.find()) return cannot_ask(call, "drain", *problem);
   const auto answer =
@@ -370,13 +421,15 @@ int run_drain(const Call& call) {
                 fmt::format("/drain?over={}", static_cast<std::int64_t>(seconds * 1000)));
   if (!answer) return cannot_ask(call, "drain", answer.error());
   if (answer->status != 200) {
-    fmt::print(stderr, "{} drain: {}", call.program, answer->body);
+    refused(call, "drain", answer->body, json);
     return answer->status == 409 ? kTroubled : kCannotAsk;
   }
-  if (no_wait) return kWell;
-  if (const auto problem = watch_drain(place.socket, ::isatty(STDOUT_FILENO) == 1))
-    return cannot_ask(call, "drain", *problem);
-  fmt::print("the relay has ended\n");
+  if (!no_wait) {
+    if (const auto problem = watch_drain(place.socket, !json && ::isatty(STDOUT_FILENO) == 1))
+      return cannot_ask(call, "drain", *problem);
+    if (!json) fmt::print("the relay has ended\n");
+  }
+  if (json) print_json(Json{{"ok", true}, {"ended", !no_wait}});
   return kWell;
 }
 

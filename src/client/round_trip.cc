@@ -61,7 +61,7 @@ Outcome<RoundTrips> measure_round_trips(const RoundTripOptions& options, const O
     if (*arrival == Arrival::kIntact) time = Clock::now() - start;
     if (*arrival == Arrival::kDamaged) ++result.corrupt;
     if (time) result.times.push_back(*time);
-    if (on_round_trip) on_round_trip(number, time);
+    if (on_round_trip && !on_round_trip(number, time)) break;
   }
   return result;
 }

@@ -31,7 +31,8 @@ struct RoundTrips {
 };
 
 /// Called after each packet with its number (from 1) and its round trip; nullopt when it is lost.
-using OnRoundTrip = std::function<void(std::uint32_t, std::optional<Duration>)>;
+/// Whether to go on with the next.
+using OnRoundTrip = std::function<bool(std::uint32_t, std::optional<Duration>)>;
 /// Called for each relay once its clients are logged in.
 using OnLogin = std::function<void(const RelayInfo&)>;
 

@@ -136,8 +136,9 @@ void Probe::judge_alert(const TlsAnswer& answer) {
                 "Turn both on where TLS ends.");
     return;
   }
+  // Some servers say so with a failure of the handshake; without a name it means what it says.
   if (answer.alert == kUnrecognizedName || answer.alert == kInternalError ||
-      answer.alert == kHandshakeFailure) {
+      (answer.alert == kHandshakeFailure && !target_.server_name().empty())) {
     report_.add(State::kFail, "D07", "name-refused",
                 fmt::format("the server refuses the handshake for the name \"{}\" ({}): it was "
                             "started for another one",

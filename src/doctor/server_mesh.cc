@@ -73,12 +73,24 @@ void ServerChecker::check_mesh_peer(const config::MeshPeer& peer, const crypto::
     add(State::kPass, "D29", "", fmt::format("the mesh peer {} takes our mesh key", peer.host));
 }
 
+namespace {
+
+/// A proxy's URL without the user and password in it: reports are shown to others.
+std::string without_password(std::string_view url) {
+  const auto begin = url.find("://") == std::string_view::npos ? 0 : url.find("://") + 3;
+  const auto at = url.rfind('@');
+  if (at == std::string_view::npos || at < begin) return std::string(url);
+  return fmt::format("{}***{}", url.substr(0, begin), url.substr(at));
+}
+
+}  // namespace
+
 void ServerChecker::check_proxies() {
   std::vector<std::string> set;
   for (const std::string_view name :
        {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}) {
     if (const auto value = service_variable(name); !value.empty())
-      set.push_back(fmt::format("{}={}", name, value));
+      set.push_back(fmt::format("{}={}", name, without_password(value)));
   }
   if (set.empty()) return;
   const bool matters =

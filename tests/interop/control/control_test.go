@@ -135,6 +135,11 @@ func TestStatus(t *testing.T) {
 	if code, out, _ := run(t, "top", "--once", "--socket", socket, "--sort", "received"); code != 0 || !strings.Contains(out, "Clients by received") || !strings.Contains(out, a.Pub.ShortString()) {
 		t.Errorf("top says, with %d:\n%s", code, out)
 	}
+	// A program gets the same.
+	code, out, _ = run(t, "top", "--json", "--socket", socket, "--sort", "received")
+	if err := json.Unmarshal([]byte(out), &s); err != nil || code != 0 || len(s.Clients) != 2 || s.Clients[0].Key != a.Pub.String() {
+		t.Errorf("top --json ended with %d, %v:\n%s", code, err, out)
+	}
 }
 
 // A relay that works and has something wrong with it is told by the exit status.
@@ -191,6 +196,22 @@ func TestKick(t *testing.T) {
 			t.Errorf("kick %s ended with %d: %s", name, code, errs)
 		}
 	}
+	// For programs.
+	var told struct {
+		OK          bool
+		Key, Error  string
+		Connections int
+	}
+	again := wire.LoginAs(t, r, priv)
+	code, out, _ = run(t, "kick", "--json", "--socket", socket, priv.Public().String())
+	if err := json.Unmarshal([]byte(out), &told); err != nil || code != 0 || !told.OK || told.Key != priv.Public().String() || told.Connections != 1 {
+		t.Errorf("kick --json ended with %d, %v: %s", code, err, out)
+	}
+	again.WantClosed()
+	code, out, errs = run(t, "kick", "--json", "--socket", socket, priv.Public().String())
+	if err := json.Unmarshal([]byte(out), &told); err != nil || code != 1 || told.OK || !strings.Contains(told.Error, "no client is meant by") || errs != "" {
+		t.Errorf("kick --json of nobody ended with %d, %v: %s%s", code, err, out, errs)
+	}
 	other.WantAlive()
 }
 
@@ -240,6 +261,9 @@ func TestDrain(t *testing.T) {
 	}
 	if code, _, errs := run(t, "drain", "--socket", socket); code != 1 || !strings.Contains(errs, "ending already") {
 		t.Errorf("a second drain ended with %d: %s", code, errs)
+	}
+	if code, out, _ := run(t, "drain", "--json", "--socket", socket); code != 1 || !strings.Contains(out, `"ok": false`) || !strings.Contains(out, "ending already") {
+		t.Errorf("a second drain --json ended with %d: %s", code, out)
 	}
 	// Nobody comes in any more.
 	deadline := time.Now().Add(patience)
@@ -299,13 +323,21 @@ func TestDrain(t *testing.T) {
 
 func TestDrainWaitsForTheEnd(t *testing.T) {
 	t.Parallel()
-	r, socket := start(t)
-	r.ExpectEnd()
-	code, out, errs := run(t, "drain", "--socket", socket, "--over", "0")
-	if code != 0 || out != "the relay has ended\n" {
-		t.Errorf("drain ended with %d: %s%s", code, out, errs)
+	for _, c := range []struct {
+		options []string
+		want    string
+	}{
+		{nil, "the relay has ended\n"},
+		{[]string{"--json"}, "{\n  \"ok\": true,\n  \"ended\": true\n}\n"},
+	} {
+		r, socket := start(t)
+		r.ExpectEnd()
+		code, out, errs := run(t, append([]string{"drain", "--socket", socket, "--over", "0"}, c.options...)...)
+		if code != 0 || out != c.want {
+			t.Errorf("drain %q ended with %d: %s%s", c.options, code, out, errs)
+		}
+		<-r.Exited()
 	}
-	<-r.Exited()
 }
 
 // What cannot be asked is said with its cause and what mends it, and ends with 2.

@@ -200,6 +200,45 @@ func TestAHealthyRelayHasNoFault(t *testing.T) {
 		// The map knows the pin and the STUN port.
 		doctor(t, target(r.Addr), "--map", file).want(t, alone)
 	})
+	t.Run("all nodes of a map", func(t *testing.T) {
+		t.Parallel()
+		a, b := relay.Start(t, relay.Options{}), relay.Start(t, relay.Options{})
+		m := a.DERPMap(900)
+		m.OmitDefaultRegions = false
+		m.Regions[901] = b.Region(901)
+		m.Regions[901].RegionCode, m.Regions[901].RegionName = "other", "Other"
+		file := mapFile(t, m)
+		r := doctor(t, "--map", file)
+		r.want(t, expect{pass: append([]string{"D10"}, everyLayer...)})
+		if n := len(r.Sections); n != 3 {
+			t.Errorf("%d sections, want the map and each of its nodes", n)
+		}
+		// One fault in one of them, and what the command line says wins over the map.
+		m.Regions[901].Nodes[0].CertName = a.Pin
+		file = mapFile(t, m)
+		r = doctor(t, "--map", file)
+		r.want(t, expect{fail: []string{"D10 wrong-pin"}, pass: append([]string{"D10"}, everyLayer...)})
+		doctor(t, "--map", file, "--region", "900").want(t, expect{pass: append([]string{"D10"}, everyLayer...)})
+		doctor(t, target(b.Addr), "--map", file, "--pin", b.Pin).want(t, expect{pass: append([]string{"D10"}, everyLayer...)})
+	})
+	t.Run("IPv4 and IPv6", func(t *testing.T) {
+		t.Parallel()
+		ca := relay.NewCA()
+		chain, privateKey := ca.Intermediate().For("derp.example.test")
+		r := relay.Start(t, relay.Options{Host: "derp.example.test", CertFile: chain, KeyFile: privateKey, Roots: ca.PEM, AnyIP: true})
+		args := []string{"https://derp.example.test:" + port(r.Addr), "--authorities", write(t, "ca.pem", ca.PEM),
+			"--stun-port", port(r.STUNAddr), "--resolver"}
+		both := doctor(t, append(args, serveDNS(t, records{"derp.example.test": {"127.0.0.1", "::1"}}))...)
+		both.want(t, expect{pass: everyLayer})
+		for _, address := range []string{"127.0.0.1:", "[::1]:"} {
+			for _, want := range []string{address + port(r.Addr) + " answered", "STUN at " + address + port(r.STUNAddr) + " answered"} {
+				if !strings.Contains(both.text, want) {
+					t.Errorf("not said: %s\n%s", want, both.text)
+				}
+			}
+		}
+		doctor(t, append(args, serveDNS(t, records{"derp.example.test": {"::1"}}))...).want(t, expect{pass: everyLayer})
+	})
 	t.Run("without TLS", func(t *testing.T) {
 		t.Parallel()
 		r := plainRelay(t)

@@ -24,6 +24,7 @@ type faultyRelay struct {
 	deliver func(number int, packet []byte, pass func([]byte))
 
 	mu      sync.Mutex
+	sizes   map[int]int // packets of each size
 	clients map[key.NodePublic]net.Conn
 	packets int
 }
@@ -68,6 +69,10 @@ func (f *faultyRelay) hand(from, to key.NodePublic, packet []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.packets++
+	if f.sizes == nil {
+		f.sizes = map[int]int{}
+	}
+	f.sizes[len(packet)]++
 	f.deliver(f.packets, packet, func(b []byte) {
 		if c := f.clients[to]; c != nil {
 			c.Write(wire.Encode(wire.RecvPacket, wire.Raw(from), b))
@@ -120,6 +125,16 @@ func TestARelayThatMistreatsPackets(t *testing.T) {
 			f := &faultyRelay{key: key.NewNode(), deliver: c.deliver, clients: map[key.NodePublic]net.Conn{}}
 			addr := serveHTTP(t, ca, f.serve)
 			doctor(t, target(addr), "--authorities", roots, "--stun-port", "off", "--timeout", "1").want(t, c.expect)
+			if c.name != "well" {
+				return
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			for _, size := range []int{1, 1400, 65536} {
+				if f.sizes[size] < 2 {
+					t.Errorf("not both ways with %d bytes: %v", size, f.sizes)
+				}
+			}
 		})
 	}
 }

@@ -148,6 +148,12 @@ func TestMapsAreMerged(t *testing.T) {
 	if exit != 2 || !strings.Contains(errOut, "900a") {
 		t.Errorf("two nodes of one name that differ: exit status %d, %s", exit, errOut)
 	}
+	out, _, exit := runCommand(t, nil, "map", "--check", "--json", a, mapFile(t, mapOf(other)))
+	r := &report{exit: exit, text: out}
+	if err := json.Unmarshal([]byte(out), r); err != nil {
+		t.Fatal(err)
+	}
+	r.want(t, expect{fail: []string{"D25 conflict"}, pass: []string{"D25"}})
 }
 
 // TestMapLint has one fault in each map. Where it can be mended the corrected map has to be one that

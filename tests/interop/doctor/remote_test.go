@@ -199,6 +199,38 @@ func TestWhatAnswersIsNoTLS(t *testing.T) {
 	})
 }
 
+// Servers that speak TLS and let no client of DERP through the handshake.
+func TestAHandshakeThatFails(t *testing.T) {
+	t.Parallel()
+	chain, privateKey := relay.NewCA().For("127.0.0.1")
+	certificate := []tls.Certificate{{Certificate: ders(chain), PrivateKey: parseKey(t, privateKey)}}
+	server := func(c *tls.Config) func(net.Conn) {
+		c.Certificates = certificate
+		return func(raw net.Conn) { tls.Server(raw, c).Handshake() }
+	}
+	for _, c := range []struct {
+		name, fault string
+		handle      func(net.Conn)
+	}{
+		{"no cipher in common", "D15 refused", server(&tls.Config{MaxVersion: tls.VersionTLS12,
+			CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}})},
+		{"a certificate of the client is asked for", "D15 refused", server(&tls.Config{
+			MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert})},
+		{"a ServerHello that is none", "D15 handshake", func(raw net.Conn) {
+			raw.Read(make([]byte, 16<<10))
+			raw.Write([]byte{22, 3, 3, 0, 8, 2, 0, 0, 4, 3, 3, 0, 0})
+			hold(raw)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			doctor(t, target(serve(t, listen(t), c.handle)), "--stun-port", "off", "--timeout", "1").want(t, expect{
+				fail: []string{c.fault}, info: []string{"D00 left-out"}, pass: []string{"D13"},
+			})
+		})
+	}
+}
+
 // A filter on the path that knows the name resets the connection behind the ClientHello.
 func TestAResetThatDependsOnTheName(t *testing.T) {
 	t.Parallel()

@@ -424,6 +424,20 @@ func TestTheRunningRelay(t *testing.T) {
 			t.Errorf("a client that does not read:\n%s", rep.text)
 		}
 	})
+	t.Run("a proxy in its environment", func(t *testing.T) {
+		t.Parallel()
+		for _, c := range []struct{ set, said string }{
+			{"http://user:secret@127.0.0.1:1", "HTTPS_PROXY=http://***@127.0.0.1:1:"},
+			{"user:secret@127.0.0.1:1", "HTTPS_PROXY=***@127.0.0.1:1:"},
+			{"http://127.0.0.1:1", "HTTPS_PROXY=http://127.0.0.1:1:"},
+		} {
+			r := relay.Start(t, relay.Options{Env: []string{"HTTPS_PROXY=" + c.set}})
+			rep := doctor(t, pid(r)...)
+			if !rep.has("INFO", "D31 proxy") || !strings.Contains(rep.text, c.said) || strings.Contains(rep.text, "secret") {
+				t.Errorf("%q is not said:\n%s", c.said, rep.text)
+			}
+		}
+	})
 	t.Run("no such process", func(t *testing.T) {
 		t.Parallel()
 		out, errOut, exit := runCommand(t, nil, "doctor", "--pid", strconv.Itoa(os.Getpid()))

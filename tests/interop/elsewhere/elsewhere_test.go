@@ -216,3 +216,26 @@ func TestLittleMemory(t *testing.T) {
 		}
 	}
 }
+
+// Its own kernel tracks nothing: the two numbers stand where a kernel that does has them.
+func TestATableOfConnectionsThatFillsUp(t *testing.T) {
+	forDetourOnly(t)
+	const folder = "/proc/sys/net"
+	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(folder, 0) })
+	if err := os.Mkdir(folder+"/netfilter", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for count, want := range map[string]bool{"800": false, "801": true} {
+		for name, value := range map[string]string{"nf_conntrack_count": count, "nf_conntrack_max": "1000"} {
+			if err := os.WriteFile(folder+"/netfilter/"+name, []byte(value+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if found := planned(t, "127.0.0.1"); has(found, "WARN D26 conntrack") != want {
+			t.Errorf("%s of 1000 connections: %v", count, found)
+		}
+	}
+}
