@@ -177,6 +177,9 @@ void ServerChecker::check_running_relay() {
   target.insecure = c.allow_incomplete_chain;
   if (!disk_.empty() && is_self_signed(disk_.front().get()))
     target.pin = client::parse_pin(pin_of(disk_.front().get()));
+  // Without the file it is not known which pin the map has.
+  if (disk_.empty() && serves_manual_certificate(c) && config::is_ip(c.hostname))
+    target.insecure = true;
   check_reloaded(target, address);
   if (served_other_) {
     // The pin of the file would be missed once more.

@@ -34,13 +34,16 @@ void Probe::check_stun() {
 
 void Probe::judge_stun(const net::SocketAddress& address, const StunAnswer& answer) {
   const State bad = stun_works_ ? State::kWarn : State::kFail;
+  // Where nothing answers at all, that has been said.
+  const State none = target_.relays && !address_ ? State::kInfo : bad;
   switch (answer.end) {
     case StunAnswer::End::kAnswered:
       judge_mapped(address, answer);
       return;
     case StunAnswer::End::kUnroutable:
-      report_.add(address.family() == AF_INET6 ? State::kInfo : bad, "D22", "no-route",
-                  fmt::format("this machine cannot send UDP to {}", address.text()));
+      report_.add(address.family() == AF_INET6 ? State::kInfo : none, "D22", "no-route",
+                  fmt::format("this machine cannot send UDP to {}", address.text()),
+                  "Look at the routes and the firewall of this machine, or ask from another.");
       return;
     case StunAnswer::End::kElsewhere:
       report_.add(bad, "D22", "other-source",
@@ -59,7 +62,7 @@ void Probe::judge_stun(const net::SocketAddress& address, const StunAnswer& answ
       return;
     case StunAnswer::End::kSilent:
     case StunAnswer::End::kRefused:
-      judge_no_stun(address, answer, bad);
+      judge_no_stun(address, answer, none);
       return;
   }
 }

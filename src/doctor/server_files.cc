@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 #include <openssl/x509.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -43,6 +44,16 @@ bool serves_manual_certificate(const config::Config& config) {
   return config.tls && config.cert_mode == config::CertMode::kManual;
 }
 
+namespace {
+
+/// Whether the doctor's own user may not even see the file, which says nothing about the service.
+bool is_hidden_from_us(const std::string& path, uid_t service) {
+  struct stat status{};
+  return geteuid() != service && stat(path.c_str(), &status) != 0 && errno == EACCES;
+}
+
+}  // namespace
+
 void ServerChecker::check_files() {
   std::vector<std::pair<std::string_view, std::string>> files = {
       {"mesh key", config().mesh_key_file},
@@ -68,8 +79,13 @@ void ServerChecker::check_files() {
   }
   // One folder that cannot be entered is one fault.
   std::map<std::string, std::vector<std::string_view>> faults;
+  std::vector<std::string_view> hidden;
   for (const auto& [what, path] : files) {
     if (path.empty()) continue;
+    if (is_hidden_from_us(path, service_user())) {
+      hidden.push_back(what);
+      continue;
+    }
     if (auto why = why_unreadable(path, service_user()); !why.empty())
       faults[std::move(why)].push_back(what);
   }
@@ -79,7 +95,11 @@ void ServerChecker::check_files() {
         fmt::format("chown, chgrp or chmod so that {} can read it and enter every folder above "
                     "it; in a container mount the folder, not the file.",
                     user_text(service_user())));
-  const bool all_readable = faults.empty();
+  if (!hidden.empty())
+    add(State::kInfo, "D05", "unseen",
+        fmt::format("this user may not look at the {}", fmt::join(hidden, " and the ")),
+        "Run the doctor as root or as the user of the service.");
+  const bool all_readable = faults.empty() && hidden.empty();
   if (all_readable)
     add(State::kPass, "D05", "",
         fmt::format("{} can read every file it needs", user_text(service_user())));
@@ -97,6 +117,14 @@ void ServerChecker::check_secret(const std::string& path) {
 void ServerChecker::check_certificate() {
   const auto [certificate_file, key_file] = certificate_files(config());
   if (!exists(certificate_file)) return;
+  if (::access(certificate_file.c_str(), R_OK) != 0 || ::access(key_file.c_str(), R_OK) != 0) {
+    // The service can: that has been judged.
+    add(State::kInfo, "D05", "unseen",
+        fmt::format("this user may not read {} and its key, so they were not compared",
+                    certificate_file),
+        "Run the doctor as root or as the user of the service.");
+    return;
+  }
   disk_ = read_certificates(certificate_file);
   const auto key_text = read_file(key_file, kConfigurationFileMax);
   if (disk_.empty() || !key_text) {

@@ -82,7 +82,8 @@ bool ServerChecker::judge_port_before_start(const std::string& name, const PortS
       break;
     case PortState::End::kFailed:
       add(State::kFail, "D03", "bind",
-          fmt::format("{} cannot be bound: {}", name, std::strerror(state.error)));
+          fmt::format("{} cannot be bound: {}", name, std::strerror(state.error)),
+          "Listen on an address of a kind that this machine has; :PORT takes all of them.");
       break;
   }
   return state.end == PortState::End::kFree;

@@ -346,6 +346,19 @@ func TestTCP(t *testing.T) {
 			fail: []string{"D13 refused"}, info: []string{"D00 left-out"},
 		})
 	})
+	t.Run("the relay is down, STUN with it", func(t *testing.T) {
+		t.Parallel()
+		l := listen(t)
+		l.Close()
+		u, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Close()
+		doctor(t, target(l.Addr().String()), "--stun-port", port(u.LocalAddr().String())).want(t, expect{
+			fail: []string{"D13 refused"}, info: []string{"D00 left-out", "D22 refused"},
+		})
+	})
 	t.Run("packets are dropped", func(t *testing.T) {
 		t.Parallel()
 		addr, _ := fullBacklog(t)

@@ -1,6 +1,7 @@
 package doctor_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -66,6 +67,7 @@ func TestTheServerBeforeItsStart(t *testing.T) {
 	strange, strangeKey := middle.For("192.0.2.1")
 	closed := listen(t)
 	closed.Close()
+	silent := serve(t, listen(t), hold)
 	taken := listen(t)
 	takenUDP, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -84,6 +86,7 @@ func TestTheServerBeforeItsStart(t *testing.T) {
 		{"an address that is none", nil, []string{"--listen", "127.0.0.1:99999"}, expect{fail: []string{"D01 refused"}, info: []string{"D00 left-out"}}},
 		{"an address in quotes", nil, []string{"--listen", `":` + port(closed.Addr().String()) + `"`}, expect{warn: []string{openServer}, info: []string{"D01 notice"}}},
 		{"https in the host name", nil, []string{"--hostname", "https://derp.example.test"}, expect{fail: []string{"D01 refused"}}},
+		{"a variable that is misspelt", []string{"DETOUR_STUN_PROT=3479"}, nil, expect{warn: []string{"D01 warning", openServer}}},
 		{"an unknown setting", nil, []string{"--listne", ":443"}, expect{fail: []string{"D01 refused"}}},
 		{"a port that is taken", nil, []string{"--listen", taken.Addr().String()}, expect{fail: []string{"D03 taken"}, warn: []string{openServer}}},
 		{"a STUN port that is taken", nil, []string{"--stun-port", port(takenUDP.LocalAddr().String())}, expect{fail: []string{"D03 taken"}, warn: []string{openServer}}},
@@ -105,6 +108,7 @@ func TestTheServerBeforeItsStart(t *testing.T) {
 		{"a verify URL that lets everybody in", nil, verifyURL(t, 200, `{"Allow":true}`), expect{warn: []string{"D20 url-admits-anyone"}}},
 		{"a verify URL of something else", nil, verifyURL(t, 200, `<html>`), expect{fail: []string{"D20 url-shape"}}},
 		{"a verify URL that asks for a password", nil, verifyURL(t, 401, ``), expect{fail: []string{"D20 url-status"}}},
+		{"a verify URL that hangs", nil, []string{"--verify-client-url", "http://" + silent + "/verify", "--no-verify-client-url-fail-open"}, expect{fail: []string{"D20 url-silent"}}},
 		{"a verify URL where nothing listens", nil, []string{"--verify-client-url", "http://" + closed.Addr().String() + "/verify", "--no-verify-client-url-fail-open"}, expect{fail: []string{"D20 url-unreachable"}}},
 		{"a verify URL with an unknown certificate", nil, verifyTLS(t), expect{fail: []string{"D20 url-tls"}}},
 		{"a verify URL that fails open", nil, append(verifyURL(t, 200, `{"Allow":false}`)[:2:2], "--verify-client-url-fail-open"), expect{warn: []string{"D21 fail-open"}, pass: []string{"D20"}}},
@@ -267,6 +271,30 @@ func TestFilesOfTheService(t *testing.T) {
 	})
 }
 
+// asNobody is the command for another user, from a copy of the program that this user can reach.
+func asNobody(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "doctor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	os.Chmod(dir, 0o755)
+	b, err := os.ReadFile(relay.DetourBinary(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "detour")
+	if err := os.WriteFile(program, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Env = relay.CleanEnv()
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	return cmd
+}
+
 func TestAPrivilegedPort(t *testing.T) {
 	t.Parallel()
 	first, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -275,28 +303,11 @@ func TestAPrivilegedPort(t *testing.T) {
 	}
 	args := []string{"doctor", "--json", "--local", "--", "--hostname", "127.0.0.1", "--listen", "127.0.0.1:443", "--no-stun",
 		"--http-port", "off", "--key-file", "/tmp/none/k", "--cert-dir", "/tmp/none"}
-	binary := relay.DetourBinary(t)
-	cmd := exec.Command(binary, args...)
-	if os.Geteuid() == 0 {
-		// A copy where the other user can reach it.
-		dir, err := os.MkdirTemp("", "doctor")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		os.Chmod(dir, 0o755)
-		b, err := os.ReadFile(binary)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd.Path = filepath.Join(dir, "detour")
-		if err := os.WriteFile(cmd.Path, b, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-		cmd.Dir = "/"
-	}
+	cmd := exec.Command(relay.DetourBinary(t), args...)
 	cmd.Env = relay.CleanEnv()
+	if os.Geteuid() == 0 {
+		cmd = asNobody(t, args...)
+	}
 	out, _ := cmd.Output()
 	if !strings.Contains(string(out), `"fault": "privileged"`) {
 		t.Errorf("no D03 privileged:\n%s", out)
@@ -423,6 +434,37 @@ func TestTheRunningRelay(t *testing.T) {
 		if rep := doctor(t, pid(r)...); !rep.has("WARN", "D27 slow-clients") {
 			t.Errorf("a client that does not read:\n%s", rep.text)
 		}
+	})
+	t.Run("looked at by another user", func(t *testing.T) {
+		t.Parallel()
+		if os.Geteuid() != 0 {
+			t.Fatal("this test has to run as root, to ask as another user")
+		}
+		// Under derper's name it might be derper, as far as another user can see.
+		r := relay.Start(t, relay.Options{Serve: true})
+		cmd := asNobody(t, append([]string{"doctor", "--json"}, pid(r)...)...)
+		var errOut strings.Builder
+		cmd.Stderr = &errOut
+		out, _ := cmd.Output()
+		rep := &report{exit: cmd.ProcessState.ExitCode(), text: string(out)}
+		if err := json.Unmarshal(out, rep); err != nil {
+			t.Fatalf("%v\n%s%s", err, out, errOut.String())
+		}
+		rep.want(t, expect{
+			warn: []string{"D02 no-environment"}, info: []string{"D03 holder-unknown", "D05 unseen"}, pass: []string{"D16", "D18", "D19"},
+		})
+	})
+	t.Run("its control socket is gone", func(t *testing.T) {
+		t.Parallel()
+		socket := socketPath(t)
+		r := relay.Start(t, relay.Options{Serve: true, NoSTUN: true, Args: []string{"--control-socket", socket}})
+		if rep := doctor(t, pid(r)...); rep.has("INFO", "D27 no-status") {
+			t.Errorf("the socket is there:\n%s", rep.text)
+		}
+		if err := os.Remove(socket); err != nil {
+			t.Fatal(err)
+		}
+		doctor(t, pid(r)...).want(t, expect{info: []string{"D27 no-status"}, pass: []string{"D19"}})
 	})
 	t.Run("a proxy in its environment", func(t *testing.T) {
 		t.Parallel()
