@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -135,6 +136,19 @@ func TestStatus(t *testing.T) {
 	if code, out, _ := run(t, "top", "--once", "--socket", socket, "--sort", "received"); code != 0 || !strings.Contains(out, "Clients by received") || !strings.Contains(out, a.Pub.ShortString()) {
 		t.Errorf("top says, with %d:\n%s", code, out)
 	}
+	// Every column is there, and every order that the help names.
+	header := regexp.MustCompile(`CLIENT +ADDRESS +SINCE +RECEIVED +/s +SENT +/s +RTT +DROPS +WAITS +FLAGS`)
+	t.Run("orders", func(t *testing.T) {
+		for order := range strings.SplitSeq("rate received sent drops waiting rtt connected name key address", " ") {
+			t.Run(order, func(t *testing.T) {
+				t.Parallel()
+				code, out, errs := run(t, "top", "--once", "--socket", socket, "--sort", order)
+				if code != 0 || !strings.Contains(out, "Clients by "+order) || !header.MatchString(out) {
+					t.Errorf("ended with %d: %s%s", code, errs, out)
+				}
+			})
+		}
+	})
 	// A program gets the same.
 	code, out, _ = run(t, "top", "--json", "--socket", socket, "--sort", "received")
 	if err := json.Unmarshal([]byte(out), &s); err != nil || code != 0 || len(s.Clients) != 2 || s.Clients[0].Key != a.Pub.String() {
