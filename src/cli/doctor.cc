@@ -26,6 +26,7 @@
 #include "doctor/derp_map.h"
 #include "doctor/judge_status.h"
 #include "doctor/probe_relay.h"
+#include "doctor/proxies.h"
 #include "doctor/report.h"
 #include "doctor/target.h"
 
@@ -258,6 +259,7 @@ std::optional<std::string> check_from_outside(const Arguments& args,
     report.begin_section(target.title);
     doctor::probe_relay(target, options, report);
   }
+  doctor::check_proxies_here(report);
   return std::nullopt;
 }
 

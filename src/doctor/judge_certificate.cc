@@ -56,7 +56,7 @@ class Judge {
 
   std::vector<Finding> run() {
     if (served_.sent.empty()) {
-      add(State::kFail, "D15", "no-certificate", "the server ended TLS without a certificate",
+      add(State::kFail, "D15", "handshake", "the server ended TLS without a certificate",
           "Look at what listens on that port: it is no DERP relay.");
       return std::move(findings_);
     }

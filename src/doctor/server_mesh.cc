@@ -11,6 +11,7 @@
 #include "client/client.h"
 #include "config/address.h"
 #include "crypto/keys.h"
+#include "doctor/proxies.h"
 #include "doctor/server_checker.h"
 #include "doctor/target.h"
 
@@ -73,25 +74,8 @@ void ServerChecker::check_mesh_peer(const config::MeshPeer& peer, const crypto::
     add(State::kPass, "D29", "", fmt::format("the mesh peer {} takes our mesh key", peer.host));
 }
 
-namespace {
-
-/// A proxy's URL without the user and password in it: reports are shown to others.
-std::string without_password(std::string_view url) {
-  const auto begin = url.find("://") == std::string_view::npos ? 0 : url.find("://") + 3;
-  const auto at = url.rfind('@');
-  if (at == std::string_view::npos || at < begin) return std::string(url);
-  return fmt::format("{}***{}", url.substr(0, begin), url.substr(at));
-}
-
-}  // namespace
-
 void ServerChecker::check_proxies() {
-  std::vector<std::string> set;
-  for (const std::string_view name :
-       {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}) {
-    if (const auto value = service_variable(name); !value.empty())
-      set.push_back(fmt::format("{}={}", name, without_password(value)));
-  }
+  const auto set = proxies_in([this](std::string_view name) { return service_variable(name); });
   if (set.empty()) return;
   const bool matters =
       !config().verify_urls.empty() || config().cert_mode != config::CertMode::kManual;

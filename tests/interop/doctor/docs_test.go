@@ -12,12 +12,6 @@ import (
 	"detour.example/interop/relay"
 )
 
-// withoutTest are faults that no test builds, with the reason.
-var withoutTest = map[string]string{
-	"D15 no-certificate": "the doctor offers no anonymous ciphers, as Go's clients: such a server ends in D15 refused",
-	"D03 bind":           "needs a kernel without IPv6",
-}
-
 // beforeIt are faults that the reading of the settings finds before the doctor can.
 var beforeIt = map[string]string{
 	"D29 mesh-peer": "ends as D01 refused",
@@ -59,8 +53,7 @@ func TestTheTroubleshootingPagesAreTrue(t *testing.T) {
 	}
 	tested := faultPattern.FindAllString(tests.String(), -1)
 	for _, id := range english {
-		_, excused := withoutTest[id]
-		if strings.Contains(id, " ") && !excused && !slices.Contains(tested, id) {
+		if strings.Contains(id, " ") && !slices.Contains(tested, id) {
 			t.Errorf("%s has no test", id)
 		}
 	}

@@ -753,3 +753,15 @@ func TestCaptivePortalCheck(t *testing.T) {
 		warn: []string{"D24 no-204"}, pass: everyLayer,
 	})
 }
+
+func TestAProxyOfThisMachine(t *testing.T) {
+	t.Parallel()
+	r := relay.Start(t, relay.Options{})
+	args := []string{target(r.Addr), "--pin", r.Pin, "--stun-port", port(r.STUNAddr)}
+	doctor(t, args...).want(t, expect{pass: []string{"D19"}})
+	rep := doctorWithEnv(t, []string{"HTTPS_PROXY=http://me:secret@127.0.0.1:3128"}, args...)
+	rep.want(t, expect{info: []string{"D32 client-proxy"}, pass: []string{"D19"}})
+	if strings.Contains(rep.text, "secret") || !strings.Contains(rep.text, "HTTPS_PROXY=http://***@127.0.0.1:3128") {
+		t.Errorf("the proxy, without its password:\n%s", rep.text)
+	}
+}

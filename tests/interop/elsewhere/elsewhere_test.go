@@ -171,6 +171,17 @@ func TestAHostNameThatIsAnotherMachine(t *testing.T) {
 	}
 }
 
+// An address of the link alone is none without the link's name.
+func TestAnAddressThatCannotBeListenedOn(t *testing.T) {
+	forDetourOnly(t)
+	dir := t.TempDir()
+	found := doctor(t, "--local", "--", "--hostname", "127.0.0.1", "--listen", "[fe80::1]:8443", "--http-port", "off",
+		"--no-stun", "--key-file", dir+"/key", "--cert-dir", dir)
+	if !has(found, "FAIL D03 bind") {
+		t.Errorf("listening on a link-local address: %v", found)
+	}
+}
+
 func TestSettingsOfTheKernel(t *testing.T) {
 	forDetourOnly(t)
 	const backlog = "/proc/sys/net/core/somaxconn"
