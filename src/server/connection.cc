@@ -458,18 +458,22 @@ void Connection::wait_until_writable(int fd) {
 Duration Connection::write_timeout() const {
   // The tunnel sees to that, and what is left of one has its deadline.
   if (phase_ == Phase::kTunnel || (phase_ == Phase::kFinishing && tunnel_)) return Duration::zero();
+  return client_write_timeout();
+}
+
+Duration Connection::client_write_timeout() const {
   return identity().is_mesh_peer ? kMeshWriteTimeout : shared_.config.tcp_write_timeout;
 }
 
 void Connection::on_blocked(WorkerScratch& scratch) {
-  const Duration timeout = write_timeout();
-  if (timeout == Duration::zero()) return;
-  if (&scratch == &scratch_) {
-    worker_.timers().arm(write_check_, scratch.now + timeout);
+  if (&scratch != &scratch_) {
+    // Another worker found out, so we are logged in: our phase is not its to read. It only knows us
+    // during its turn, so the message carries the id.
+    if (client_write_timeout() != Duration::zero()) worker_.post_watch(id());
     return;
   }
-  // Another worker found out. It only knows us during its turn, so the message carries the id.
-  worker_.post_watch(id());
+  const Duration timeout = write_timeout();
+  if (timeout != Duration::zero()) worker_.timers().arm(write_check_, scratch.now + timeout);
 }
 
 void Connection::on_write_check(TimePoint now) {
@@ -492,8 +496,9 @@ void Connection::on_write_check(TimePoint now) {
 }
 
 void Connection::watch_write(TimePoint now) {
-  if (phase_ != Phase::kClosed && !write_check_.is_armed())
-    worker_.timers().arm(write_check_, now + write_timeout());
+  const Duration timeout = write_timeout();
+  if (phase_ != Phase::kClosed && timeout != Duration::zero() && !write_check_.is_armed())
+    worker_.timers().arm(write_check_, now + timeout);
 }
 
 std::optional<admin::ClientStatus> Connection::status() {

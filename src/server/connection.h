@@ -147,6 +147,8 @@ class Connection final : public relay::Client,
   void on_blocked(WorkerScratch& scratch) override;
   std::optional<relay::DropSite> drop_site() override { return shared_.drop_site_of(key()); }
   [[nodiscard]] Duration write_timeout() const;
+  /// The same for one that is logged in; any worker may ask.
+  [[nodiscard]] Duration client_write_timeout() const;
 
   [[nodiscard]] Phase first_phase() const;
   [[nodiscard]] bool waits_for_others() const;
