@@ -77,7 +77,7 @@ void ServerChecker::check_socket(const std::string& path) {
 }
 
 Finding ServerChecker::socket_problem(const std::string& path) {
-  const auto problem = [&path](std::string_view fault, std::string cause, std::string fix) {
+  const auto problem = [](std::string_view fault, std::string cause, std::string fix) {
     return Finding{.state = State::kFail,
                    .code = "D20",
                    .fault = fault,
