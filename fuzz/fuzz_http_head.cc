@@ -55,6 +55,7 @@ const admin::Site& site() {
   static const admin::Site site = [] {
     admin::Site result;
     result.debug_access.debug_key = "key";
+    result.has_mesh_key = [] { return false; };
     result.render_prometheus = [] { return std::string("x 1\n"); };
     result.render_expvar_json = [] { return std::string("{}\n"); };
     result.find_inconsistencies = [] { return std::string(); };
