@@ -20,8 +20,12 @@ void GatherPause::end_window(std::uint64_t packets_total, TimePoint now) {
   using Seconds = std::chrono::duration<double>;
   const Seconds elapsed = now - window_start_;
   const auto packets = static_cast<double>(packets_total - window_packets_);
+  constexpr auto kHot = static_cast<double>(kHotPacketsPerSecond);
+  const double rate = packets / elapsed.count();
+  // Up slowly, down at once: when it is quiet, the next packet is not to wait.
+  rate_ = rate < kHot / 2 ? rate : rate_ + (rate - rate_) * (elapsed / (elapsed + kMemory));
   pause_ = Duration::zero();
-  if (packets > static_cast<double>(kHotPacketsPerSecond) * elapsed.count()) {
+  if (rate_ > kHot) {
     const auto senders = static_cast<double>(std::max(std::popcount(senders_), 1));
     const Seconds wanted = elapsed * (kPacketsPerSender * senders / packets);
     // Bounded before the conversion: an idle hour makes `elapsed` long.

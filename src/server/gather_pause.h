@@ -26,8 +26,10 @@ class GatherPause {
   static constexpr std::uint64_t kPacketsPerSender = 4;
   /// Shorter sleeps cost more than they save.
   static constexpr Duration kPauseMin = std::chrono::microseconds(100);
-  /// Over how long the rate is taken.
+  /// Over how long packets and senders are counted.
   static constexpr Duration kWindow = std::chrono::milliseconds(5);
+  /// How long the rate remembers: a burst on a line that is otherwise not hot makes nobody wait.
+  static constexpr Duration kMemory = std::chrono::milliseconds(40);
 
   /// `pause_max` of zero switches it off.
   explicit GatherPause(Duration pause_max) : pause_max_(pause_max) {}
@@ -53,6 +55,7 @@ class GatherPause {
   std::uint64_t window_packets_ = 0;
   std::uint64_t last_packets_ = 0;
   std::uint64_t senders_ = 0;  ///< A bit for each sender of this window.
+  double rate_ = 0;            ///< Packets per second, of late.
 };
 
 }  // namespace detour::server

@@ -61,7 +61,7 @@ TEST(GatherPause, PausesOnlyWhileBusyWithSmallTurns) {
   for (const auto& [name, pause_max, packets, period, pauses] : cases) {
     SCOPED_TRACE(name);
     GatherPause pause(pause_max);
-    const Outcome result = run(pause, packets, 1, period, milliseconds(200));
+    const Outcome result = run(pause, packets, 1, period, milliseconds(400));
     ASSERT_GT(result.turns, 5);
     EXPECT_EQ(result.pauses, pauses ? result.turns : 0);
   }
@@ -91,10 +91,24 @@ TEST(GatherPause, IsAsLongAsEachSenderTakesForAFewPackets) {
   for (const auto& [name, pause_max, packets, senders, low, high] : cases) {
     SCOPED_TRACE(name);
     GatherPause pause(pause_max);
-    const Outcome result = run(pause, packets, senders, microseconds(100), milliseconds(100));
+    const Outcome result = run(pause, packets, senders, microseconds(100), milliseconds(400));
     EXPECT_EQ(result.pauses, result.turns);
     EXPECT_GE(result.shortest, low);
     EXPECT_LE(result.longest, high);
+  }
+}
+
+/// A line below the hot rate whose packets come in bursts above it.
+TEST(GatherPause, BurstsOnALineThatIsNotHotWaitForNothing) {
+  GatherPause pause(microseconds(500));
+  TimePoint now = TimePoint{} + std::chrono::hours(1);
+  std::uint64_t total = 0;
+  for (int turn = 0; turn < 10'000; ++turn) {
+    now += microseconds(100);
+    const bool in_burst = turn / 50 % 2 == 0;  // 5 ms each, at 40,000 and 15,000 packets a second.
+    const bool even = turn % 2 == 0;
+    total += in_burst ? std::uint64_t{4} : even ? std::uint64_t{1} : std::uint64_t{2};
+    ASSERT_EQ(pause.wanted(total, now), Duration::zero()) << "turn " << turn;
   }
 }
 
@@ -109,7 +123,7 @@ TEST(GatherPause, CoolsDownWithinTwoWindows) {
   GatherPause pause(microseconds(500));
   TimePoint now = TimePoint{} + std::chrono::hours(1);
   std::uint64_t total = 0;
-  for (int i = 0; i < 200; ++i) {
+  for (int i = 0; i < 1000; ++i) {
     now += microseconds(100);
     total += 10;
     static_cast<void>(pause.wanted(total, now));
