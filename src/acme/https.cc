@@ -6,8 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <cstdlib>
 #include <utility>
+
+#include "base/variable.h"
 
 namespace detour::acme {
 namespace {
@@ -98,11 +99,10 @@ class CurlHttps final : public Https {
     } else {
       // libcurl has a path of its own built in; other programs, and the rest of this one, follow
       // OpenSSL's variables.
-      if (const char* const file = std::getenv("SSL_CERT_FILE"); file != nullptr && *file != '\0')
-        curl_easy_setopt(easy, CURLOPT_CAINFO, file);
-      if (const char* const folder = std::getenv("SSL_CERT_DIR");
-          folder != nullptr && *folder != '\0')
-        curl_easy_setopt(easy, CURLOPT_CAPATH, folder);
+      if (const auto file = variable({"SSL_CERT_FILE"}); !file.empty())
+        curl_easy_setopt(easy, CURLOPT_CAINFO, file.c_str());
+      if (const auto folder = variable({"SSL_CERT_DIR"}); !folder.empty())
+        curl_easy_setopt(easy, CURLOPT_CAPATH, folder.c_str());
     }
     if (request.method == "HEAD") curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
     ListPtr headers;

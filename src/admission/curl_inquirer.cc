@@ -10,7 +10,6 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <mutex>
@@ -18,6 +17,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/variable.h"
 
 namespace detour::admission {
 namespace {
@@ -30,24 +30,14 @@ constexpr long kRedirectsMax = 9;
 /// Idle connections that are kept open to controllers.
 constexpr long kConnectionsKept = 16;
 
-/// The first of these variables that is set, or empty.
-std::string environment(std::initializer_list<const char*> names) {
-  for (const char* const name : names) {
-    // Read on one thread, and nothing here writes the environment.
-    const char* const value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
-    if (value != nullptr && *value != '\0') return value;
-  }
-  return {};
-}
-
 struct ProxySettings {
-  std::string http = environment({"HTTP_PROXY", "http_proxy"});
-  std::string https = environment({"HTTPS_PROXY", "https_proxy"});
+  std::string http = variable({"HTTP_PROXY", "http_proxy"});
+  std::string https = variable({"HTTPS_PROXY", "https_proxy"});
   /// Go never sends requests to this machine through a proxy.
   std::string none = "localhost,127.0.0.0/8,::1";
 
   ProxySettings() {
-    const std::string set = environment({"NO_PROXY", "no_proxy"});
+    const std::string set = variable({"NO_PROXY", "no_proxy"});
     if (set == "*") {
       none = set;
     } else if (!set.empty()) {
@@ -135,9 +125,9 @@ class CurlInquirer::Query {
     set(CURLOPT_PROXY, (url_.starts_with("https") ? proxies.https : proxies.http).c_str());
     set(CURLOPT_NOPROXY, proxies.none.c_str());
     set_timeout(kControllerTimeout);
-    const std::string ca_file = environment({"SSL_CERT_FILE"});
+    const std::string ca_file = variable({"SSL_CERT_FILE"});
     if (!ca_file.empty()) set(CURLOPT_CAINFO, ca_file.c_str());
-    const std::string ca_path = environment({"SSL_CERT_DIR"});
+    const std::string ca_path = variable({"SSL_CERT_DIR"});
     if (!ca_path.empty()) set(CURLOPT_CAPATH, ca_path.c_str());
     // derper sends no type either.
     add_header("Content-Type:");

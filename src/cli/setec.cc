@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <memory>
@@ -17,6 +16,7 @@
 
 #include "acme/encoding.h"
 #include "base/files.h"
+#include "base/variable.h"
 
 namespace detour::cli {
 namespace {
@@ -67,7 +67,6 @@ std::string base64(std::string_view text) {
 }
 
 // --- The question
-// ---------------------------------------------------------------------------------
 
 struct Answer {
   long status = 0;
@@ -104,8 +103,10 @@ std::expected<Answer, std::string> post(const std::string& url, const std::strin
   curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, take_body);
   curl_easy_setopt(handle, CURLOPT_WRITEDATA, &answer);
   // As for every other certificate that this program checks, and as Go does it.
-  if (const char* const file = std::getenv("SSL_CERT_FILE"); file != nullptr && *file != '\0')
-    curl_easy_setopt(handle, CURLOPT_CAINFO, file);
+  if (const auto file = variable({"SSL_CERT_FILE"}); !file.empty())
+    curl_easy_setopt(handle, CURLOPT_CAINFO, file.c_str());
+  if (const auto folder = variable({"SSL_CERT_DIR"}); !folder.empty())
+    curl_easy_setopt(handle, CURLOPT_CAPATH, folder.c_str());
   if (const CURLcode result = curl_easy_perform(handle); result != CURLE_OK)
     return std::unexpected(error[0] != '\0' ? error.data() : curl_easy_strerror(result));
   curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &answer.status);
@@ -150,7 +151,6 @@ Asked ask(const SetecSource& source, std::uint32_t known_version) {
 }
 
 // --- The cache
-// ------------------------------------------------------------------------------------
 
 std::string read_cache_file(const std::string& path, Log& log) {
   if (path.empty()) return {};

@@ -5,9 +5,10 @@
 
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <string>
 #include <string_view>
+
+#include "base/variable.h"
 
 namespace detour::cli {
 namespace {
@@ -36,10 +37,7 @@ void on_interrupt(int) {
 }  // namespace
 
 doctor::ReportOptions report_options(bool json) {
-  const char* no_colour = std::getenv("NO_COLOR");
-  const char* terminal = std::getenv("TERM");
-  const bool plain = (no_colour != nullptr && *no_colour != '\0') ||
-                     (terminal != nullptr && std::string_view(terminal) == "dumb");
+  const bool plain = !variable({"NO_COLOR"}).empty() || variable({"TERM"}) == "dumb";
   return {.json = json,
           .colour = !plain && isatty(STDOUT_FILENO) == 1,
           .out = stdout,

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <cstdlib>
+#include "base/variable.h"
 
 namespace detour::doctor {
 
@@ -29,10 +29,8 @@ std::vector<std::string> proxies_in(const std::function<std::string(std::string_
 }
 
 void check_proxies_here(Report& report) {
-  const auto set = proxies_in([](std::string_view name) {
-    const char* value = getenv(std::string(name).c_str());
-    return value == nullptr ? std::string() : std::string(value);
-  });
+  const auto set =
+      proxies_in([](std::string_view name) { return variable({std::string(name).c_str()}); });
   if (set.empty()) return;
   report.add(
       State::kInfo, "D32", "client-proxy",

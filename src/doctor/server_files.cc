@@ -13,6 +13,7 @@
 #include "acme/certificate.h"
 #include "acme/pem.h"
 #include "base/files.h"
+#include "base/variable.h"
 #include "client/client.h"
 #include "config/address.h"
 #include "doctor/judge_certificate.h"
@@ -164,8 +165,7 @@ std::string ServerChecker::service_variable(std::string_view name) const {
     const auto at = found_.process->environment->find(name);
     return at == found_.process->environment->end() ? std::string() : at->second;
   }
-  const char* value = getenv(std::string(name).c_str());
-  return value == nullptr ? std::string() : value;
+  return variable({std::string(name).c_str()});
 }
 
 }  // namespace detour::doctor
