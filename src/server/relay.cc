@@ -75,21 +75,32 @@ std::expected<void, std::string> reload_mesh(Shared& shared, const config::Confi
 }  // namespace
 
 std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options) {
-  const config::Config& config = options.config;
-  const auto address = net::SocketAddress::parse(config.listen.host, config.listen.port);
-  if (!address)
-    return std::unexpected(
-        fmt::format("listen address {:?} is not an IP address", config.listen.host));
-
-  std::unique_ptr<Relay> relay(new Relay);
-  relay->shared_ =
-      std::make_unique<Shared>(config, options.key, options.mesh_authorities_file, *options.log);
+  std::unique_ptr<Relay> relay(new Relay(options));
+  // Each builds on those before it.
+  const auto steps = {&Relay::apply_settings, &Relay::load_certificates, &Relay::listen,
+                      &Relay::make_workers,   &Relay::join_mesh,         &Relay::start_services};
+  for (const auto step : steps)
+    if (auto done = (relay.get()->*step)(options); !done) return std::unexpected(done.error());
+  // Before the workers, which ask it how the certificates are doing; an authority that comes at
+  // once waits in the backlog of the listener.
   Shared& shared = *relay->shared_;
+  if (shared.certificates) shared.certificates->start(options.certificate);
+  for (const auto& worker : shared.workers) worker->start_thread();
+  return relay;
+}
+
+Relay::Relay(const Options& options)
+    : shared_(std::make_unique<Shared>(options.config, options.key, options.mesh_authorities_file,
+                                       *options.log)) {}
+
+Relay::Started Relay::apply_settings(Options& options) {
+  Shared& shared = *shared_;
+  const config::Config& config = shared.config;
   shared.descriptors_for_connections = descriptors_for_connections();
   shared.drop_log.watch(config.log_drops);
   if (config.ace) reserve_tunnels(shared);
   shared.tunnels.divert_to = options.divert_tunnels_to;
-  if (auto set = apply_rate_config(shared, config); !set) return std::unexpected(set.error());
+  if (auto set = apply_rate_config(shared, config); !set) return set;
   shared.reload_subscribers.add([&shared](const config::Config& changed) {
     shared.limits.set(changed);
     shared.drop_log.watch(changed.log_drops);
@@ -101,92 +112,114 @@ std::expected<std::unique_ptr<Relay>, std::string> Relay::start(Options options)
     if (auto applied = shared.admission.apply(changed); !applied)
       shared.log.error(applied.error() + "; clients are checked as before");
   });
-  if (config.tls) {
-    if (config.tls_records == config::TlsRecords::kIpsecMb &&
-        !net::RecordKey::has_backend(net::RecordKey::Backend::kIpsecMb))
-      return std::unexpected(
-          "tls-records is ipsec-mb, but this program was built without that library or the CPU "
-          "lacks AVX: set it to auto");
-    auto certificates =
-        Certificates::make(config, shared.public_key, options.certificate, *options.log);
-    if (!certificates) return std::unexpected(certificates.error());
-    shared.certificates = std::move(*certificates);
-    shared.tls = &shared.certificates->tls();
-    shared.reload_subscribers.add(
-        [&shared](const config::Config& changed) { shared.certificates->check_now(changed); });
-  }
-  auto http_service = HttpService::make(shared, std::move(options.map));
+  return {};
+}
+
+Relay::Started Relay::load_certificates(Options& options) {
+  Shared& shared = *shared_;
+  if (!shared.config.tls) return {};
+  if (shared.config.tls_records == config::TlsRecords::kIpsecMb &&
+      !net::RecordKey::has_backend(net::RecordKey::Backend::kIpsecMb))
+    return std::unexpected(
+        "tls-records is ipsec-mb, but this program was built without that library or the CPU "
+        "lacks AVX: set it to auto");
+  auto certificates =
+      Certificates::make(shared.config, shared.public_key, options.certificate, shared.log);
+  if (!certificates) return std::unexpected(certificates.error());
+  shared.certificates = std::move(*certificates);
+  shared.tls = &shared.certificates->tls();
+  shared.reload_subscribers.add(
+      [&shared](const config::Config& changed) { shared.certificates->check_now(changed); });
+  return {};
+}
+
+Relay::Started Relay::listen(Options& options) {
+  const config::Config& config = shared_->config;
+  const auto address = net::SocketAddress::parse(config.listen.host, config.listen.port);
+  if (!address)
+    return std::unexpected(
+        fmt::format("listen address {:?} is not an IP address", config.listen.host));
+  auto http_service = HttpService::make(*shared_, std::move(options.map));
   if (!http_service) return std::unexpected(http_service.error());
-  shared.http = std::move(*http_service);
+  shared_->http = std::move(*http_service);
 
   const net::TcpOptions tcp{.keepalive_idle = config.tcp_keepalive_time,
                             .user_timeout = config.tcp_user_timeout};
   auto main = net::listen_tcp(*address, tcp);
   if (!main) return std::unexpected(main.error());
-  relay->main_ = std::move(*main);
+  main_ = std::move(*main);
   if (config.tls && config.http_port) {
     const auto http_address = net::SocketAddress::parse(config.listen.host, *config.http_port);
     auto http = net::listen_tcp(*http_address, tcp);
     if (!http) return std::unexpected(http.error());
-    relay->http_ = std::move(*http);
+    http_ = std::move(*http);
   }
   if (config.stun) {
     const auto stun_address = net::SocketAddress::parse(config.listen.host, config.stun_port);
     auto stun = net::bind_udp(*stun_address);
     if (stun) {
-      relay->stun_ = std::move(*stun);
+      stun_ = std::move(*stun);
     } else if (config.personality == config::Personality::kDerper) {
       // derper goes on without STUN and says nothing; we go on too, but say it.
-      options.log->error(stun.error() + "; relaying goes on without STUN");
+      shared_->log.error(stun.error() + "; relaying goes on without STUN");
     } else {
       return std::unexpected(stun.error());
     }
   }
+  note_listening();
+  return {};
+}
 
-  relay->note_listening();
-
-  for (std::size_t i = 0; i < config.workers; ++i)
+Relay::Started Relay::make_workers(Options& /*options*/) {
+  Shared& shared = *shared_;
+  for (std::size_t i = 0; i < shared.config.workers; ++i)
     shared.workers.push_back(std::make_unique<Worker>(shared, i));
   for (const auto& worker : shared.workers) {
-    if (!worker->add_listener(relay->main_.get(), ListenerKind::kMain) ||
-        (relay->http_ && !worker->add_listener(relay->http_.get(), ListenerKind::kHttp)))
+    if (!worker->add_listener(main_.get(), ListenerKind::kMain) ||
+        (http_ && !worker->add_listener(http_.get(), ListenerKind::kHttp)))
       return std::unexpected(std::string(kCannotWatch));
   }
   // One worker, so that answers leave in the order of the requests.
-  if (relay->stun_ && !shared.workers.back()->add_stun(relay->stun_.get()))
+  if (stun_ && !shared.workers.back()->add_stun(stun_.get()))
     return std::unexpected(std::string(kCannotWatch));
+  return {};
+}
+
+Relay::Started Relay::join_mesh(Options& options) {
+  Shared& shared = *shared_;
   shared.set_mesh_key(options.mesh_key);
-  if (auto set = shared.mesh_peers->set(config.mesh_with, options.mesh_key); !set)
-    return std::unexpected(set.error());
+  if (auto set = shared.mesh_peers->set(shared.config.mesh_with, options.mesh_key); !set)
+    return set;
   shared.reload_subscribers.add(
       [&shared, read_key = std::move(options.read_mesh_key)](const config::Config& changed) {
         if (auto set = reload_mesh(shared, changed, read_key); !set)
           shared.log.error(set.error() + "; the mesh stays as it was");
       });
+  return {};
+}
+
+/// What else the relay asks and answers: admission, monitoring, the control socket.
+Relay::Started Relay::start_services(Options& options) {
+  Shared& shared = *shared_;
+  const config::Config& config = shared.config;
   if (auto applied = shared.admission.apply(config); !applied)
     return std::unexpected(applied.error());
   if (config.metrics_listen) {
     auto monitor = Monitor::start(shared, *config.metrics_listen, config.metrics_token_file);
     if (!monitor) return std::unexpected(monitor.error());
-    relay->monitor_ = std::move(*monitor);
+    monitor_ = std::move(*monitor);
     shared.reload_subscribers.add(
-        [&shared, monitor = relay->monitor_.get()](const config::Config& changed) {
+        [&shared, monitor = monitor_.get()](const config::Config& changed) {
           if (auto read = monitor->reload_token(changed.metrics_token_file); !read)
             shared.log.error(read.error() + "; the token stays as it was");
         });
   }
   auto control = Control::start(shared);
   if (!control) return std::unexpected(control.error());
-  relay->control_ = std::move(*control);
-  shared.drain.set_up({relay->main_.get(), relay->http_.get()}, std::move(options.on_drained));
-  // Before the workers, which ask it how the certificates are doing; an authority that comes at
-  // once waits in the backlog of the listener.
-  if (shared.certificates) shared.certificates->start(options.certificate);
-  for (const auto& worker : shared.workers) worker->start_thread();
-  return relay;
+  control_ = std::move(*control);
+  shared.drain.set_up({main_.get(), http_.get()}, std::move(options.on_drained));
+  return {};
 }
-
-Relay::Relay() = default;
 
 void Relay::note_listening() {
   const auto note = [this](std::string what, const net::UniqueFd& fd) {

@@ -92,8 +92,17 @@ class Relay {
   [[nodiscard]] std::string metrics_text() const;
 
  private:
-  Relay();
+  using Started = std::expected<void, std::string>;
 
+  explicit Relay(const Options& options);
+
+  // The steps of start(), in their order; each fails with a text for the operator.
+  Started apply_settings(Options& options);
+  Started load_certificates(Options& options);
+  Started listen(Options& options);
+  Started make_workers(Options& options);
+  Started join_mesh(Options& options);
+  Started start_services(Options& options);
   /// Notes where it listens, for those who ask.
   void note_listening();
 
