@@ -3,7 +3,6 @@ package access_test
 import (
 	"bytes"
 	"encoding/json"
-	"net"
 	"net/http"
 	"os/exec"
 	"strings"
@@ -25,25 +24,8 @@ func startDNS(t *testing.T) (set func(path string, body any)) {
 	const admin = "127.0.0.1:8055"
 	cmd := exec.Command(relay.Tool(t, "pebble-challtestsrv"), "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "",
 		"-dnsserver", "127.0.0.1:53", "-management", admin, "-defaultIPv4", "", "-defaultIPv6", "")
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := relay.StartBound(cmd); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	})
-	if !relay.Poll(30*time.Second, func() bool {
-		c, err := net.DialTimeout("tcp", admin, time.Second)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	}) {
+	relay.Background(t, cmd)
+	if !relay.Poll(30*time.Second, func() bool { return relay.Accepts(admin) }) {
 		t.Fatal("the DNS server does not come up")
 	}
 	return func(path string, body any) {

@@ -43,33 +43,6 @@ func eventually(t testing.TB, what string, f func() error) {
 	t.Fatalf("%s: not within %v: %v", what, patience, err)
 }
 
-// program starts a command that ends with the test and whose output is shown when the test fails.
-func program(t testing.TB, cmd *exec.Cmd) (output func() string) {
-	t.Helper()
-	log := filepath.Join(t.TempDir(), filepath.Base(cmd.Path)+".log")
-	f, err := os.Create(log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	cmd.Stdout, cmd.Stderr = f, f
-	if err := relay.StartBound(cmd); err != nil {
-		t.Fatal(err)
-	}
-	output = func() string {
-		b, _ := os.ReadFile(log)
-		return string(b)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("output of %s:\n%s", filepath.Base(cmd.Path), output())
-		}
-	})
-	return output
-}
-
 // pebbleOptions say what the authority is like.
 type pebbleOptions struct {
 	httpPort, tlsPort int  // where it looks for the relay
@@ -143,7 +116,7 @@ func startPebble(t testing.TB, o pebbleOptions) *authority {
 		t.Fatal(err)
 	}
 
-	program(t, exec.Command(relay.Tool(t, "pebble-challtestsrv"), "-http01", "", "-https01", "", "-doh", "",
+	relay.Background(t, exec.Command(relay.Tool(t, "pebble-challtestsrv"), "-http01", "", "-https01", "", "-doh", "",
 		"-tlsalpn01", "", "-dnsserver", dns, "-management", dnsAdmin, "-defaultIPv6", ""))
 	cmd := exec.Command(relay.Tool(t, "pebble"), "-config", write("pebble.json", string(text)), "-dnsserver", dns)
 	cmd.Env = append(relay.CleanEnv(), "PEBBLE_VA_NOSLEEP=1", "PEBBLE_AUTHZREUSE=0",
@@ -156,7 +129,7 @@ func startPebble(t testing.TB, o pebbleOptions) *authority {
 		base:      "https://" + listen,
 		admin:     "https://" + admin,
 		dnsAdmin:  "http://" + dnsAdmin,
-		output:    program(t, cmd),
+		output:    relay.Background(t, cmd),
 	}
 	t.Cleanup(a.https.CloseIdleConnections)
 	eventually(t, "pebble serves", func() error {
@@ -165,8 +138,10 @@ func startPebble(t testing.TB, o pebbleOptions) *authority {
 			return err
 		}
 		res.Body.Close()
-		_, err = net.DialTimeout("tcp", dnsAdmin, time.Second)
-		return err
+		if !relay.Accepts(dnsAdmin) {
+			return errors.New("nobody listens at " + dnsAdmin)
+		}
+		return nil
 	})
 	return a
 }
@@ -175,16 +150,9 @@ func startPebble(t testing.TB, o pebbleOptions) *authority {
 func (a *authority) roots() *x509.CertPool {
 	a.t.Helper()
 	res, err := a.https.Get(a.admin + "/roots/0")
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		a.t.Fatal(err)
-	}
+	text := relay.Body(a.t, res, err)
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
+	if !pool.AppendCertsFromPEM([]byte(text)) {
 		a.t.Fatalf("no root in %q", text)
 	}
 	return pool

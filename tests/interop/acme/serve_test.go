@@ -3,7 +3,6 @@ package acme_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -51,7 +50,7 @@ func serve(t testing.TB, dir string, p ports, args ...string) *served {
 	s.cmd = exec.Command(relay.DetourBinary(t), args...)
 	s.cmd.Env = relay.CleanEnv()
 	s.cmd.Dir = dir
-	s.output = program(t, s.cmd)
+	s.output = relay.Background(t, s.cmd)
 	eventually(t, "the relay listens", func() error {
 		if !strings.Contains(s.output(), "serving on") {
 			return errors.New("it does not say so")
@@ -91,15 +90,7 @@ func (s *served) waitFor(texts ...string) {
 func (s *served) metric(name string) string {
 	s.t.Helper()
 	res, err := http.Get("http://" + s.HTTPAddr + "/debug/varz")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(relay.Body(s.t, res, err)) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
 			return strings.TrimSpace(value)
 		}

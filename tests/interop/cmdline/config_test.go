@@ -3,7 +3,6 @@ package cmdline_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -127,15 +126,8 @@ func TestMetricsListener(t *testing.T) {
 			req.Header.Set("Authorization", authorization)
 		}
 		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		body, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res.StatusCode, string(body), res.Header
+		body := relay.Body(t, res, err)
+		return res.StatusCode, body, res.Header
 	}
 	for _, c := range []struct {
 		path, authorization string

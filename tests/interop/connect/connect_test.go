@@ -75,14 +75,8 @@ func (c *client) wantAnswer(status int, body string) {
 	c.t.Helper()
 	// A GET, since an answer to CONNECT has a body unless it is a success.
 	res, err := http.ReadResponse(c.r, &http.Request{Method: "GET"})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	got, err := io.ReadAll(res.Body)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	if res.StatusCode != status || string(got) != body {
+	got := relay.Body(c.t, res, err)
+	if res.StatusCode != status || got != body {
 		c.t.Errorf("got %d %q, want %d %q", res.StatusCode, got, status, body)
 	}
 	if v := res.Header.Get("Content-Type"); v != "text/plain; charset=utf-8" {

@@ -265,12 +265,8 @@ func TestDrain(t *testing.T) {
 		t.Fatalf("drain ended with %d: %s", code, errs)
 	}
 	res, err := http.Get("http://" + metrics + "/readyz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, _ := io.ReadAll(res.Body)
-	res.Body.Close()
-	if res.StatusCode != 503 || !strings.Contains(string(body), "draining") {
+	body := relay.Body(t, res, err)
+	if res.StatusCode != 503 || !strings.Contains(body, "draining") {
 		t.Errorf("/readyz says %d, %s", res.StatusCode, body)
 	}
 	if code, _, errs := run(t, "drain", "--socket", socket); code != 1 || !strings.Contains(errs, "ending already") {

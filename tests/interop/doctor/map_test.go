@@ -377,10 +377,7 @@ func TestTheRelayServesItsMap(t *testing.T) {
 			"--listen", fmt.Sprintf("127.0.0.1:%d", p), "--http-port", "off", "--key-file", filepath.Join(dir, "key"),
 			"--cert-dir", filepath.Join(dir, "certs")}, args...)...)
 		cmd.Env = relay.CleanEnv()
-		if err := relay.StartBound(cmd); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+		relay.Background(t, cmd)
 		base = fmt.Sprintf("https://127.0.0.1:%d", p)
 		if !relay.Poll(30*time.Second, func() bool { status, _ := get(t, base+"/derp/probe", ""); return status == 200 }) {
 			t.Fatal("the relay does not serve")

@@ -2,7 +2,6 @@ package doctor_test
 
 import (
 	"bufio"
-	"bytes"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -345,22 +344,10 @@ http {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
-	cmd := exec.Command(program, "-c", file, "-g", "daemon off; master_process off;")
-	cmd.Stderr = &log
-	if err := relay.StartBound(cmd); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	relay.Background(t, exec.Command(program, "-c", file, "-g", "daemon off; master_process off;"))
 	addr := fmt.Sprintf("127.0.0.1:%d", p)
-	if !relay.Poll(30*time.Second, func() bool {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	}) {
-		t.Fatalf("nginx does not serve:\n%s", log.String())
+	if !relay.Poll(30*time.Second, func() bool { return relay.Accepts(addr) }) {
+		t.Fatal("nginx does not serve")
 	}
 	return addr
 }

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -378,15 +377,8 @@ func get(t *testing.T, s site, method, path string, fields ...string) (int, stri
 	}
 	tr := &http.Transport{DisableKeepAlives: true}
 	res, err := tr.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(body)
+	body := relay.Body(t, res, err)
+	return res.StatusCode, body
 }
 
 func TestRequests(t *testing.T) {
@@ -438,15 +430,8 @@ func post(t *testing.T, socket, body string) (int, string) {
 		Dial:              func(string, string) (net.Conn, error) { return net.Dial("unix", socket) },
 	}}
 	res, err := client.Post("http://detour/findings", "application/json", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(answer)
+	answer := relay.Body(t, res, err)
+	return res.StatusCode, answer
 }
 
 func TestDoctorsFindings(t *testing.T) {

@@ -287,18 +287,7 @@ func TestDevelopmentMode(t *testing.T) {
 	cmd := exec.Command(relay.Binary(t), "-dev", "-c", keyFile, "-hostname", "127.0.0.1", "-a", "127.0.0.1:1", "-stun=false", "-http-port", "-1")
 	cmd.Env = append(relay.CleanEnv(), "HOME="+dir)
 	cmd.Dir = dir
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := relay.StartBound(cmd); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	}()
+	relay.Background(t, cmd)
 	c := &http.Client{Timeout: 10 * time.Second}
 	var status int
 	if !relay.Poll(30*time.Second, func() bool {

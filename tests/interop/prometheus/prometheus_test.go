@@ -105,18 +105,7 @@ scrape_configs:
 	address := fmt.Sprintf("127.0.0.1:%d", relay.FreePort(t, "127.0.0.1"))
 	cmd := exec.Command(tool(t, "prometheus"), "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+address, "--log.level=warn")
-	var log strings.Builder
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := relay.StartBound(cmd); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("Prometheus said:\n%s", log.String())
-		}
-	})
+	relay.Background(t, cmd)
 	return address
 }
 

@@ -192,14 +192,8 @@ func TestRequestsWithoutAProperUpgradeGet426(t *testing.T) {
 				c.Put(wire.Head(upgrade))
 				c.SetReadDeadline(time.Now().Add(wire.IOTimeout))
 				res, err := http.ReadResponse(c.R, nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				body, err := io.ReadAll(res.Body)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if res.StatusCode != 426 || string(body) != "DERP requires connection upgrade\n" {
+				body := relay.Body(t, res, err)
+				if res.StatusCode != 426 || body != "DERP requires connection upgrade\n" {
 					t.Errorf("status %d, body %q: want 426 and the reason", res.StatusCode, body)
 				}
 				for name, want := range map[string]string{
@@ -261,11 +255,8 @@ func TestDERPSwitchedOffAnswers404(t *testing.T) {
 		c.Put(head)
 		c.SetReadDeadline(time.Now().Add(wire.IOTimeout))
 		res, err := http.ReadResponse(c.R, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, _ := io.ReadAll(res.Body)
-		if res.StatusCode != 404 || string(body) != "derp server disabled\n" {
+		body := relay.Body(t, res, err)
+		if res.StatusCode != 404 || body != "derp server disabled\n" {
 			t.Errorf("status %d, body %q: want 404 and \"derp server disabled\\n\"", res.StatusCode, body)
 		}
 	}

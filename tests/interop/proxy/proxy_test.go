@@ -98,14 +98,7 @@ func run(t testing.TB, addr, name string, args ...string) {
 			t.Logf("%s said:\n%s", name, output.String())
 		}
 	})
-	up := relay.Poll(timeout, func() bool {
-		c, err := net.DialTimeout("tcp", addr, time.Second)
-		if err == nil {
-			c.Close()
-		}
-		return err == nil
-	})
-	if !up {
+	if !relay.Poll(timeout, func() bool { return relay.Accepts(addr) }) {
 		t.Fatalf("%s does not listen on %s:\n%s", name, addr, output.String())
 	}
 }

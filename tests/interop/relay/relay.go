@@ -460,6 +460,56 @@ var (
 // StartBound starts cmd so that it dies with this process.
 func StartBound(cmd *exec.Cmd) error { return startBound(cmd) }
 
+// Background starts a command that ends with the test and whose output is shown when the test fails.
+func Background(t testing.TB, cmd *exec.Cmd) (output func() string) {
+	t.Helper()
+	log := filepath.Join(t.TempDir(), filepath.Base(cmd.Path)+".log")
+	f, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	cmd.Stdout, cmd.Stderr = f, f
+	if err := startBound(cmd); err != nil {
+		t.Fatal(err)
+	}
+	output = func() string {
+		b, _ := os.ReadFile(log)
+		return string(b)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		if t.Failed() {
+			t.Logf("output of %s:\n%s", filepath.Base(cmd.Path), output())
+		}
+	})
+	return output
+}
+
+// Body reads an HTTP answer to its end. It has to be one: err, which came with it, fails the test.
+func Body(t testing.TB, res *http.Response, err error) string {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+// Accepts says whether somebody listens at a TCP address.
+func Accepts(addr string) bool {
+	c, err := net.DialTimeout("tcp", addr, time.Second)
+	if err == nil {
+		c.Close()
+	}
+	return err == nil
+}
+
 var errPortTaken = errors.New("a port is in use by another process")
 
 func (r *Relay) waitUntilServing() error {
