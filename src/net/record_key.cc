@@ -53,7 +53,6 @@ class Warmth {
 };
 
 // --- OpenSSL
-// --------------------------------------------------------------------------------------
 
 struct CipherContextDeleter {
   void operator()(EVP_CIPHER_CTX* context) const { EVP_CIPHER_CTX_free(context); }
@@ -148,7 +147,6 @@ class EvpRecordKey final : public RecordKey {
 };
 
 // --- Intel's multi-buffer library
-// -----------------------------------------------------------------
 
 #ifdef DETOUR_HAS_IPSEC_MB
 

@@ -62,7 +62,6 @@ RecordTransport::RecordTransport(Options options)
 }
 
 // --- Keys
-// -----------------------------------------------------------------------------------------
 
 bool RecordTransport::derive_keys(Direction& direction) const {
   std::array<std::uint8_t, 32> bytes;
@@ -94,7 +93,6 @@ void RecordTransport::rest() {
 }
 
 // --- Opening
-// --------------------------------------------------------------------------------------
 
 Transport::OpenResult RecordTransport::open(std::span<std::uint8_t> out, ByteBuffer& sink) {
   std::size_t size = 0;
@@ -219,7 +217,6 @@ RecordTransport::Taken RecordTransport::count_idle(ByteBuffer& sink) {
 }
 
 // --- Sealing
-// --------------------------------------------------------------------------------------
 
 bool RecordTransport::seal(std::span<const std::uint8_t> plaintext, ByteBuffer& sink) {
   if (closed_) return plaintext.empty();

@@ -14,6 +14,7 @@
 #include <span>
 
 #include "net/openssl_dispatch.h"
+#include "net/x25519_pairs.h"
 
 namespace detour::net {
 
@@ -49,7 +50,6 @@ struct Exchange {
 };
 
 // --- Keys
-// -----------------------------------------------------------------------------------------
 
 void* new_key(void* /*provider_context*/) {
   return new (std::nothrow) Key;
@@ -164,9 +164,8 @@ const OSSL_PARAM* settable_generation_params(void* /*generation*/, void* /*provi
 void* generate(void* data, OSSL_CALLBACK* /*progress*/, void* /*argument*/) {
   auto key = std::unique_ptr<Key>(new (std::nothrow) Key);
   if (key == nullptr || !static_cast<const Generation*>(data)->pair) return key.release();
-  randombytes_buf(key->private_bytes.data(), kSize);
-  if (crypto_scalarmult_base(key->public_bytes.data(), key->private_bytes.data()) != 0)
-    return nullptr;
+  thread_local X25519Pairs pairs;
+  if (!pairs.take(key->private_bytes, key->public_bytes)) return nullptr;
   key->has_public = key->has_private = true;
   return key.release();
 }
@@ -176,7 +175,6 @@ void end_generation(void* generation) {
 }
 
 // --- Exchange
-// -------------------------------------------------------------------------------------
 
 void* new_exchange(void* /*provider_context*/) {
   return new (std::nothrow) Exchange;

@@ -346,7 +346,6 @@ TEST(OpenSslTransport, RefusesVersionsBelow12) {
 }
 
 // --- TLS 1.3's own messages between data
-// -----------------------------------------------------
 
 struct Tls13 {
   Tls13() { connected = connect(peer, *transport); }
@@ -419,7 +418,6 @@ TEST(OpenSslTransportSessions, SendsNoTickets) {
 }
 
 // --- Names, protocols, chain
-// ------------------------------------------------------------------
 
 TEST(TlsContext, AsksForTheServerNameOnlyWhenTold) {
   struct Case {
