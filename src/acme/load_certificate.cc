@@ -350,7 +350,6 @@ void warn_of_weaknesses(ServerCertificate& certificate, const CertificateRequest
 }
 
 // --- Self-signed certificate for an IP address
-// ----------------------------------------------------
 
 /// Makes the pair of files. The key goes first, so a certificate on disk always has its key.
 std::expected<void, std::string> keep(const ServerCertificate& made, const FilePair& files) {

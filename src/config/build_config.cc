@@ -584,7 +584,6 @@ class Builder {
 };
 
 // --- The list of effective values
-// ------------------------------------------------------------------
 
 std::string home_text(const Config& config) {
   switch (config.home) {

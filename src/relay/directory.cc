@@ -229,7 +229,6 @@ Directory::Departure Directory::depart(KeyEntry& entry) {
 }
 
 // --- Watchers
-// -------------------------------------------------------------------------------------
 
 void Directory::watch(Client& watcher) {
   const std::lock_guard lock(mutex_);
@@ -288,7 +287,6 @@ Directory::WatchEvents Directory::take_watch_events(Client& watcher, std::size_t
 }
 
 // --- Links to mesh peers
-// --------------------------------------------------------------------------
 
 void Directory::add_mesh_key(Client& link, const crypto::NodePublic& key) {
   const std::lock_guard lock(mutex_);

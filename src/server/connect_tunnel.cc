@@ -40,7 +40,6 @@ ConnectTunnel::~ConnectTunnel() {
 }
 
 // --- Connecting
-// -----------------------------------------------------------------------------------
 
 bool ConnectTunnel::open(const ConnectTarget& target) {
   ConnectTunnels& shared = worker_.shared().tunnels;
@@ -130,7 +129,6 @@ void ConnectTunnel::fail(std::string_view why) {
 }
 
 // --- Both directions
-// ------------------------------------------------------------------------------
 
 void ConnectTunnel::on_event(std::uint32_t events) {
   if (!fd_) return;
@@ -211,7 +209,6 @@ void ConnectTunnel::flush() {
 }
 
 // --- Time and the end
-// -----------------------------------------------------------------------------
 
 void ConnectTunnel::note_progress() {
   last_progress_ = worker_.scratch().now;

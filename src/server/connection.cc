@@ -145,7 +145,6 @@ void Connection::read_turn() {
 }
 
 // --- A proxy in front
-// -----------------------------------------------------------------------------
 
 /// Takes what stands before TLS and HTTP off the front of `input`. False when there is nothing more
 /// to be done with it.
@@ -222,7 +221,6 @@ void Connection::set_receive_rate(relay::ReceiveRate rate) {
 }
 
 // --- TLS
-// ------------------------------------------------------------------------------------------
 
 bool Connection::continue_handshake(std::span<const std::uint8_t> input) {
   if (!send_side_.has_transport()) {
@@ -280,7 +278,6 @@ void Connection::reject_plain_http() {
 }
 
 // --- Input
-// ----------------------------------------------------------------------------------------
 
 /// Gives how many bytes at the end of the input are a part of a record.
 std::size_t Connection::take_input(std::span<const std::uint8_t> input) {
@@ -405,7 +402,6 @@ void Connection::consume(std::span<const std::uint8_t>& input) {
 }
 
 // --- Time and the end
-// -----------------------------------------------------------------------------
 
 /// From login on, one timer serves for KeepAlive and for samples of the round-trip time.
 void Connection::begin_relay_timer() {

@@ -149,7 +149,6 @@ void Connection::finish() {
 }
 
 // --- CONNECT
-// --------------------------------------------------------------------------------------
 
 bool Connection::asks_for_tunnel(const http::Request& request) const {
   return request.method == "CONNECT" && shared_.config.ace && shared_.tls != nullptr &&

@@ -155,7 +155,6 @@ bool MeshLink::read_once() {
 }
 
 // --- Setting up
-// -----------------------------------------------------------------------------------
 
 void MeshLink::on_connected() {
   int error = 0;
@@ -223,7 +222,6 @@ void MeshLink::on_logged_in() {
 }
 
 // --- Input
-// ----------------------------------------------------------------------------------------
 
 void MeshLink::take_input(std::span<const std::uint8_t> input) {
   ByteBuffer& plain = scratch_.plain;
@@ -291,7 +289,6 @@ void MeshLink::on_peer_present(std::span<const std::uint8_t> payload) {
 }
 
 // --- Time and the end
-// -----------------------------------------------------------------------------
 
 void MeshLink::on_deadline(TimePoint now) {
   if (phase_ == Phase::kUp && now < last_received_ + kSilenceMax) {

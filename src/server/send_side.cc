@@ -23,7 +23,6 @@ void SendSide::set_transport(std::unique_ptr<net::Transport> transport) {
 }
 
 // --- Delivery by any worker
-// -----------------------------------------------------------------------
 
 void SendSide::deliver(relay::FrameBatch batch, WorkerScratch& scratch) {
   if (mutex_.try_lock()) {
@@ -98,7 +97,6 @@ void SendSide::unlock(WorkerScratch& scratch) {
 }
 
 // --- Sealing and sending
-// --------------------------------------------------------------------------
 
 void SendSide::seal_locked(std::span<const std::uint8_t> plaintext, WorkerScratch& scratch) {
   if (closed_ || failed_ || !transport_) return;
@@ -181,7 +179,6 @@ void SendSide::send(std::span<const std::uint8_t> plaintext, WorkerScratch& scra
 }
 
 // --- The reading side
-// -----------------------------------------------------------------------------
 
 SendSide::Opened SendSide::open(std::span<const std::uint8_t> input, WorkerScratch& scratch) {
   mutex_.lock();
@@ -228,7 +225,6 @@ SendSide::Stall SendSide::stall(WorkerScratch& scratch) {
 }
 
 // --- The end
-// --------------------------------------------------------------------------------------
 
 bool SendSide::finish(WorkerScratch& scratch) {
   mutex_.lock();

@@ -202,7 +202,6 @@ void Worker::post_drain(TimePoint end) {
 }
 
 // --- The loop
-// -------------------------------------------------------------------------------------
 
 void Worker::run() {
   gather_pause_.prepare_thread();
@@ -348,7 +347,6 @@ void Worker::run_watch_queue() {
 }
 
 // --- Mesh peers
-// -----------------------------------------------------------------------------------
 
 void Worker::watch(relay::Client& mesh_peer) {
   static_cast<Connection&>(mesh_peer).watch();
@@ -384,7 +382,6 @@ void Worker::queue_watch(Connection& watcher) {
 }
 
 // --- Connections
-// ----------------------------------------------------------------------------------
 
 void Worker::adopt(net::UniqueFd fd, net::SocketAddress peer, ListenerKind listener,
                    ConnectionLimits::Slot slot) {
@@ -448,7 +445,6 @@ void Worker::stop_listening() {
 }
 
 // --- Draining
-// -------------------------------------------------------------------------------------
 
 void Worker::begin_drain(TimePoint end) {
   if (stopping_ || drain_) return;

@@ -473,7 +473,6 @@ TEST(LoadCertificate, ReadsDatesBeyondTheEndOfTheClock) {
 }
 
 // --- Self-signed
-// ----------------------------------------------------------------------------------
 
 TEST(LoadCertificate, MakesAndKeepsACertificateForAnAddress) {
   for (const std::string ip : {"203.0.113.7", "2001:db8::1"}) {
@@ -583,7 +582,6 @@ TEST(CertificateFileStem, LeavesOutWhatDerperLeavesOut) {
 }
 
 // --- Meta certificate
-// -----------------------------------------------------------------------------
 
 constexpr std::string_view kRelayKeyHex =
     "7b4e909bbe7ffe44c465a220037d608ee35897d31ef972f07f74892cb0f73f13";

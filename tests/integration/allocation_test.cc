@@ -46,7 +46,6 @@ TEST(AllocationCount, SeesWhatIsAllocated) {
 }
 
 // --- The parts, without threads
-// ----------------------------------------------------------------
 
 class DiscardedDelivery final : public relay::Delivery {
  public:
@@ -177,7 +176,6 @@ TEST(AllocationFreeQueues, ReplaceTheOldestOnceFull) {
 }
 
 // --- The whole relay
-// --------------------------------------------------------------------------
 
 /// Runs `work` until it gets by without a single allocation. The first rounds still make things
 /// that are kept from then on (a pool's block, a vector's memory); what is allocated per packet

@@ -324,7 +324,6 @@ TEST(Router, CountsConnectionsThatDidNotGetTheirIdealNode) {
 }
 
 // --- Who hears of a departure
-// -----------------------------------------------------------------
 
 std::vector<ClientId> sorted(std::vector<ClientId> ids) {
   std::ranges::sort(ids);
@@ -402,7 +401,6 @@ TEST(RouterDeparture, ForgetsReceiversThatLeftLongAgo) {
 }
 
 // --- Duplicates
-// -------------------------------------------------------------------------------
 
 TEST(RouterDuplicates, WhicheverSpokeLastReceives) {
   World world;
@@ -472,7 +470,6 @@ TEST(RouterDuplicates, TheOthersStayAndAreServed) {
 }
 
 // --- Mesh
-// -----------------------------------------------------------------------------------------
 
 /// A router with a mesh peer that logged in here, a link to another one, and a client there.
 struct MeshWorld : World {
