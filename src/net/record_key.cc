@@ -172,7 +172,8 @@ const std::optional<IpsecMb>& ipsec_mb() {
     IMB_ARCH arch = IMB_ARCH_NONE;
     init_mb_mgr_auto(manager, &arch);
     std::optional<IpsecMb> found;
-    if (imb_get_errno(manager) == 0 && arch >= IMB_ARCH_AVX)
+    // Version 2 knows no AVX without AVX2 any more.
+    if (imb_get_errno(manager) == 0 && arch > IMB_ARCH_SSE)
       found = IpsecMb{.aes_128 = {.expand = manager->gcm128_pre,
                                   .init = manager->gcm128_init,
                                   .encrypt = manager->gcm128_enc_update,
