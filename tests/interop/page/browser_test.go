@@ -63,7 +63,7 @@ func startBrowser() (*browser, error) {
 		}
 	}
 	if path == "" {
-		return nil, errors.New("no Chromium found; ./dev test installs it (Debian's package chromium)")
+		return nil, errors.New("no Chromium found; ./dev test installs it (the package chromium; on Ubuntu chromium-browser)")
 	}
 	profile, err := os.MkdirTemp("", "page")
 	if err != nil {

@@ -39,7 +39,7 @@ func chromium(t testing.TB) string {
 			return path
 		}
 	}
-	t.Fatal("no Chromium found; ./dev test installs it (Debian's package chromium)")
+	t.Fatal("no Chromium found; ./dev test installs it (the package chromium; on Ubuntu chromium-browser)")
 	return ""
 }
 
