@@ -373,8 +373,8 @@ func TestTCP(t *testing.T) {
 		lost time.Duration
 		want expect
 	}{
-		{"one packet is lost", 300 * time.Millisecond, expect{warn: []string{"D13 slow"}, pass: []string{"D04", "D19"}}},
-		{"two packets are lost", 1500 * time.Millisecond, expect{fail: []string{"D13 too-slow"}, pass: []string{"D04", "D19"}}},
+		{"one packet is lost", 700 * time.Millisecond, expect{warn: []string{"D13 slow"}, pass: []string{"D04", "D19"}}},
+		{"two packets are lost", 2500 * time.Millisecond, expect{fail: []string{"D13 too-slow"}, pass: []string{"D04", "D19"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

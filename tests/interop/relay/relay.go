@@ -819,12 +819,9 @@ func (r *Relay) Region(regionID int) *tailcfg.DERPRegion {
 // itself on it) while a relay restarts.
 func FreePort(t testing.TB, ip string) int {
 	t.Helper()
-	// Each test binary has ports of its own, and gives none out twice: another one that runs beside it, or
-	// a parallel test, would take it before the relay does.
-	const first, slice, slices = 15000, 2125, 8 // 15000..31999; Linux starts the others at 32768
-	base := first + os.Getpid()%slices*slice
+	base := portBase()
 	for try := range 400 {
-		port := base + int(randUint32()%slice)
+		port := base + int(randUint32()%portSlice)
 		if _, given := givenPorts.LoadOrStore(port, true); given && try < 200 {
 			continue
 		}
@@ -832,11 +829,32 @@ func FreePort(t testing.TB, ip string) int {
 			return port
 		}
 	}
-	t.Fatalf("found no free port between %d and %d", base, base+slice-1)
+	t.Fatalf("found no free port between %d and %d", base, base+portSlice-1)
 	return 0
 }
 
-// givenPorts are those that FreePort gave out.
+const (
+	portFirst  = 15000 // to 31999; Linux starts those that it gives out at 32768
+	portSlice  = 1062
+	portSlices = 16
+)
+
+// portBase is the first of the ports that this test binary has for itself: another one that runs beside
+// it would take a port before the relay does. A name of a socket without a file says that they are taken,
+// until the binary ends.
+var portBase = sync.OnceValue(func() int {
+	for i := range portSlices {
+		if l, err := net.Listen("unix", fmt.Sprintf("@detour-interop-ports-%d", i)); err == nil {
+			portLock = l
+			return portFirst + i*portSlice
+		}
+	}
+	return portFirst + os.Getpid()%portSlices*portSlice
+})
+
+var portLock net.Listener
+
+// givenPorts are those that FreePort gave out, none of them twice: a parallel test would take it.
 var givenPorts sync.Map
 
 func portIsFree(ip string, port int) bool {
